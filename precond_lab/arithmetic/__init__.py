@@ -1,0 +1,1 @@
+"""Arithmetics: formats, rounding, sums, and the emulated run of a program."""

@@ -1,0 +1,1 @@
+"""Judgement of a computed result against what its condition allows."""

@@ -1,0 +1,1 @@
+"""The programs under study: plain jax.numpy, free of formats."""

@@ -1,0 +1,1 @@
+"""Declared experiments: their grid, their runner, their stored rows, their claims."""

@@ -1,0 +1,1 @@
+"""Data sets, networks, and gradient streams of real training."""

@@ -1,0 +1,1 @@
+"""Ground truth: programs without rounding, and mathematical targets by their definition."""
