@@ -1,0 +1,342 @@
+"""Walk a jaxpr with a table of rules.
+
+A program is traced once by JAX into a jaxpr; an interpreter of programs is then nothing but a function from the name of a
+primitive to a rule. This module is the only one that knows what a jaxpr looks like: it traces, walks, unfolds calls
+(jit, remat, custom derivatives), decodes control flow into records, and names the source line of every operation. It
+also holds the one fact about primitives that every interpreter shares: which of them only move elements (`MOVES`).
+
+The walk threads one state through the program, in program order. What the state is (event counters, a random key,
+nothing) is the interpreter's own affair.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.extend as jex
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+Rule = Callable[["Operation", list, Any, "Walk"], tuple[list, Any]]
+Walk = Callable[[Any, Sequence, Any], tuple[list, Any]]
+
+
+class UnsupportedPrimitiveError(NotImplementedError, ValueError):
+    """A program uses a primitive that an interpreter refuses; the message names it, its source line and the cure."""
+
+
+class Operation(NamedTuple):
+    """One step of a program, as rules see it."""
+
+    name: str
+    primitive: Any
+    params: Mapping[str, Any]
+    inputs: tuple[jax.ShapeDtypeStruct, ...]
+    outputs: tuple[jax.ShapeDtypeStruct, ...]
+    source: str
+
+    def bind(self, *operands: Any) -> list:
+        """Apply the primitive itself to operands of its own kind and return its results as a list."""
+        results = self.primitive.bind(*operands, **self.params)
+        return list(results) if self.primitive.multiple_results else [results]
+
+    def refuse(self, interpreter: str, why: str) -> UnsupportedPrimitiveError:
+        """The error that says which primitive is refused, where it stands in the program, and why."""
+        return UnsupportedPrimitiveError(f"{interpreter} cannot run primitive '{self.name}' at {self.source}: {why}")
+
+
+class Program(NamedTuple):
+    """A traced function together with the flat arguments that it was traced for."""
+
+    jaxpr: Any
+    arguments: list
+    output_tree: Any
+    outputs: tuple[jax.ShapeDtypeStruct, ...]
+
+
+def has_64_bit_leaf(tree: Any) -> bool:
+    """Whether an array in the tree holds 64-bit numbers, for which JAX's x64 mode is needed."""
+    return any(
+        np.dtype(leaf.dtype).itemsize // (2 if np.dtype(leaf.dtype).kind == "c" else 1) == 8
+        for leaf in jax.tree.leaves(tree)
+        if hasattr(leaf, "dtype") and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
+    )
+
+
+def trace(f: Callable, args: Sequence, kwargs: Mapping | None = None) -> Program:
+    """Trace `f` at the shapes and dtypes of its arguments, without running it.
+
+    Args:
+        f: a function of pytrees of arrays.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+
+    Returns:
+        The program; its `arguments` are the leaves of `(args, kwargs)`, unchanged.
+
+    Raises:
+        TypeError: an argument is not an array or a number.
+    """
+    arguments, tree = jax.tree.flatten((tuple(args), dict(kwargs or {})))
+    for leaf in arguments:
+        if not (isinstance(leaf, (bool, int, float, complex, np.generic)) or hasattr(leaf, "dtype")):
+            msg = f"arguments must be arrays or numbers, got {type(leaf).__name__}: bind it with functools.partial"
+            raise TypeError(msg)
+
+    def flat(*leaves: Any) -> Any:
+        positional, keyword = jax.tree.unflatten(tree, leaves)
+        return f(*positional, **keyword)
+
+    closed, shapes = jax.make_jaxpr(flat, return_shape=True)(*arguments)
+    outputs, output_tree = jax.tree.flatten(shapes)
+    return Program(closed, arguments, output_tree, tuple(outputs))
+
+
+def run(
+    program: Any, operands: Sequence, state: Any, rule_for: Callable[[Operation], Rule], lift: Callable
+) -> tuple[list, Any]:
+    """Run a closed jaxpr with an interpreter's rules.
+
+    Args:
+        program: a closed jaxpr, as in `Program.jaxpr`.
+        operands: the interpreter's values of its arguments.
+        state: what is threaded through the operations.
+        rule_for: gives the rule of an operation, or raises `UnsupportedPrimitiveError`.
+        lift: `lift(constant, aval, state) -> (value, state)` makes an interpreter's value of a constant or literal.
+
+    Returns:
+        The interpreter's values of the results, and the state after the last operation.
+    """
+
+    def walk(jaxpr: Any, operands: Sequence, state: Any) -> tuple[list, Any]:
+        constants = getattr(jaxpr, "consts", ())
+        jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+        environment = dict(zip(jaxpr.invars, operands, strict=True))
+        for var, constant in zip(jaxpr.constvars, constants, strict=True):
+            environment[var], state = lift(constant, var.aval, state)
+
+        def read(atom: Any, state: Any) -> tuple[Any, Any]:
+            if isinstance(atom, jex.core.Literal):
+                return lift(atom.val, atom.aval, state)
+            return environment[atom], state
+
+        for equation in jaxpr.eqns:
+            operation, values = _operation(equation), []
+            for atom in equation.invars:
+                value, state = read(atom, state)
+                values.append(value)
+            if operation.name in CALLS:
+                results, state = walk(_called(operation), values, state)
+            else:
+                results, state = rule_for(operation)(operation, values, state, walk)
+            environment.update(zip(equation.outvars, results, strict=True))
+        results = []
+        for atom in jaxpr.outvars:
+            value, state = read(atom, state)
+            results.append(value)
+        return results, state
+
+    return walk(program, operands, state)
+
+
+def _operation(equation: Any) -> Operation:
+    shape = lambda atom: jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype)  # noqa: E731
+    return Operation(
+        equation.primitive.name,
+        equation.primitive,
+        equation.params,
+        tuple(map(shape, equation.invars)),
+        tuple(map(shape, equation.outvars)),
+        jex.source_info_util.summarize(equation.source_info),
+    )
+
+
+# Primitives that only call a jaxpr, and the parameter that holds it. A custom derivative is followed by its primal: the
+# derivative was taken, or will be taken, by JAX outside of the walk.
+CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "call": "call_jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "remat2": "jaxpr",
+    "checkpoint": "jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "custom_vjp_call_jaxpr": "fun_jaxpr",
+    "custom_vmap_call": "call",
+    "composite": "jaxpr",
+}
+
+
+def _called(operation: Operation) -> Any:
+    return operation.params[CALLS[operation.name]]
+
+
+class Scan(NamedTuple):
+    """A decoded `lax.scan`: `body(*consts, *carry, *xs[i]) -> (*carry, *ys[i])`."""
+
+    body: Any
+    consts: list
+    carry: list
+    xs: list
+    length: int
+    reverse: bool
+
+
+def decode_scan(operation: Operation, operands: Sequence) -> Scan:
+    """The parts of a scan."""
+    params = operation.params
+    if "num_carry" in params:
+        consts, carry = params["num_consts"], params["num_carry"]
+    else:  # jax 0.12 describes its operands by two trees of kinds
+        raise operation.refuse("the interpreter", "this release of JAX describes scans in a new way")
+    start, stop = consts, consts + carry
+    return Scan(
+        params["jaxpr"],
+        list(operands[:start]),
+        list(operands[start:stop]),
+        list(operands[stop:]),
+        params["length"],
+        params["reverse"],
+    )
+
+
+class While(NamedTuple):
+    """A decoded `lax.while_loop`: `test(*test_consts, *carry)`, `body(*body_consts, *carry)`."""
+
+    test: Any
+    test_consts: list
+    body: Any
+    body_consts: list
+    carry: list
+
+
+def decode_while(operation: Operation, operands: Sequence) -> While:
+    """The parts of a while loop."""
+    params = operation.params
+    m, n = params["cond_nconsts"], params["body_nconsts"]
+    return While(
+        params["cond_jaxpr"],
+        list(operands[:m]),
+        params["body_jaxpr"],
+        list(operands[m : m + n]),
+        list(operands[m + n :]),
+    )
+
+
+class Cond(NamedTuple):
+    """A decoded `lax.cond` or `lax.switch`: branch number `index` (clamped to the branches) on the operands."""
+
+    branches: tuple
+    index: Any
+    operands: list
+
+
+def decode_cond(operation: Operation, operands: Sequence) -> Cond:
+    """The parts of a conditional."""
+    return Cond(tuple(operation.params["branches"]), operands[0], list(operands[1:]))
+
+
+# Primitives that only move elements or choose among them by an integer: every element of a result is an element of one
+# of the operands, untouched. Number of leading operands that are data; the rest are integers (indices). `select_n` has
+# its predicate first and is listed with the others by name.
+MOVES = frozenset({
+    "broadcast_in_dim",
+    "concatenate",
+    "copy",
+    "copy_p",
+    "device_put",
+    "dynamic_slice",
+    "dynamic_update_slice",
+    "gather",
+    "layout_constraint",
+    "name",
+    "optimization_barrier",
+    "pad",
+    "pvary",
+    "reshape",
+    "reshard",
+    "rev",
+    "roll",
+    "scatter",
+    "select_n",
+    "sharding_constraint",
+    "slice",
+    "split",
+    "squeeze",
+    "stack",
+    "stop_gradient",
+    "tile",
+    "transpose",
+    "unstack",
+})
+
+
+def move(operation: Operation, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Apply a primitive of `MOVES` to NumPy arrays of any kind of element, objects too.
+
+    The primitive is run on the positions of the elements, in JAX; the elements then follow their positions. So no
+    element is ever looked at, and every parameter means just what it means to JAX.
+
+    Args:
+        operation: an operation whose name is in `MOVES`.
+        operands: its operands; arrays of the data's own element type, integers and booleans as such.
+
+    Returns:
+        The results, of the data's element type.
+    """
+    is_data = [_is_data(operation, i) for i in range(len(operands))]
+    pool = [np.asarray(x) for x, data in zip(operands, is_data, strict=True) if data]
+    offsets = np.cumsum([1, *(x.size for x in pool)])
+    # position 0 is what an out-of-bounds gather gives: it fills with the number that `fill_value` names, NaN by default
+    numbered = iter(
+        jnp.asarray(np.arange(start, start + x.size).reshape(x.shape), jnp.int32)
+        for start, x in zip(offsets, pool, strict=False)
+    )
+    arguments = [
+        next(numbered) if data else jnp.asarray(x) for x, data in zip(operands, is_data, strict=True)
+    ]
+    operation = operation._replace(params={**operation.params, **_integer_params(operation)})
+    positions = [np.asarray(p) for p in _bind_move(operation, arguments)]
+    fill = operation.params.get("fill_value")
+    flat = np.concatenate([np.asarray([_fill(fill, pool)], dtype=pool[0].dtype), *(x.ravel() for x in pool)])
+    return [flat[p] for p in positions]
+
+
+def _is_data(operation: Operation, index: int) -> bool:
+    first = {"select_n": range(1, len(operation.inputs)), "scatter": (0, 2)}.get(operation.name)
+    if first is not None:
+        return index in first
+    variadic = operation.name in {"concatenate", "optimization_barrier", "stack"}
+    data = {"dynamic_update_slice": 2, "pad": 2}.get(operation.name, 1)
+    return variadic or index < data
+
+
+def _integer_params(operation: Operation) -> dict:
+    return {"fill_value": 0} if operation.name == "gather" else {}
+
+
+def _bind_move(operation: Operation, arguments: list) -> list:
+    if operation.name != "scatter":
+        return operation.bind(*arguments)
+    params = operation.params  # its parameters hold a jaxpr typed for the data: state it anew for positions
+    return [
+        lax.scatter(
+            *arguments,
+            params["dimension_numbers"],
+            indices_are_sorted=params["indices_are_sorted"],
+            unique_indices=params["unique_indices"],
+            mode=params["mode"],
+        )
+    ]
+
+
+def _fill(fill: Any, pool: list[np.ndarray]) -> Any:
+    if pool[0].dtype == object:
+        sample = pool[0].flat[0] if pool[0].size else 0
+        return type(sample)("nan" if fill is None else fill)
+    if pool[0].dtype.kind == "f":
+        return np.nan if fill is None else fill
+    return 0 if fill is None else fill
