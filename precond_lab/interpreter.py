@@ -1,29 +1,29 @@
 """Walk a jaxpr with a table of rules.
 
-A program is traced once by JAX into a jaxpr; an interpreter of programs is then nothing but a function from the name of a
-primitive to a rule. This module is the only one that knows what a jaxpr looks like: it traces, walks, unfolds calls
-(jit, remat, custom derivatives), decodes control flow into records, and names the source line of every operation. It
-also holds the one fact about primitives that every interpreter shares: which of them only move elements (`MOVES`).
+A program is traced once by JAX into a jaxpr; an interpreter of programs is then nothing but a function from
+the name of a primitive to a rule. This module is the only one that knows what a jaxpr looks like: it traces,
+walks, unfolds calls (jit, remat, custom derivatives), decodes control flow into records, and names the source
+line of every operation. It also holds the one fact about primitives that every interpreter shares: which of
+them only move elements (`MOVES`).
 
-The walk threads one state through the program, in program order. What the state is (event counters, a random key,
-nothing) is the interpreter's own affair.
+The walk threads one state through the program, in program order. What the state is (event counters, a random
+key, nothing) is the interpreter's own affair.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.extend as jex
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 Rule = Callable[["Operation", list, Any, "Walk"], tuple[list, Any]]
 Walk = Callable[[Any, Sequence, Any], tuple[list, Any]]
 
 
 class UnsupportedPrimitiveError(NotImplementedError, ValueError):
-    """A program uses a primitive that an interpreter refuses; the message names it, its source line and the cure."""
+    """A program uses a primitive that an interpreter refuses; the message names it, its line and the cure."""
 
 
 class Operation(NamedTuple):
@@ -43,7 +43,9 @@ class Operation(NamedTuple):
 
     def refuse(self, interpreter: str, why: str) -> UnsupportedPrimitiveError:
         """The error that says which primitive is refused, where it stands in the program, and why."""
-        return UnsupportedPrimitiveError(f"{interpreter} cannot run primitive '{self.name}' at {self.source}: {why}")
+        return UnsupportedPrimitiveError(
+            f"{interpreter} cannot run primitive '{self.name}' at {self.source}: {why}"
+        )
 
 
 class Program(NamedTuple):
@@ -81,7 +83,8 @@ def trace(f: Callable, args: Sequence, kwargs: Mapping | None = None) -> Program
     arguments, tree = jax.tree.flatten((tuple(args), dict(kwargs or {})))
     for leaf in arguments:
         if not (isinstance(leaf, (bool, int, float, complex, np.generic)) or hasattr(leaf, "dtype")):
-            msg = f"arguments must be arrays or numbers, got {type(leaf).__name__}: bind it with functools.partial"
+            kind = type(leaf).__name__
+            msg = f"arguments must be arrays or numbers, got {kind}: bind it with functools.partial"
             raise TypeError(msg)
 
     def flat(*leaves: Any) -> Any:
@@ -103,13 +106,16 @@ def run(
         operands: the interpreter's values of its arguments.
         state: what is threaded through the operations.
         rule_for: gives the rule of an operation, or raises `UnsupportedPrimitiveError`.
-        lift: `lift(constant, aval, state) -> (value, state)` makes an interpreter's value of a constant or literal.
+        lift: `lift(constant, aval, state) -> (value, state)` makes an interpreter's value of a constant.
 
     Returns:
         The interpreter's values of the results, and the state after the last operation.
     """
+    operations = _decoder()
 
-    def walk(jaxpr: Any, operands: Sequence, state: Any) -> tuple[list, Any]:
+    def walk(
+        jaxpr: Any, operands: Sequence, state: Any, caller: str = "a line unknown to JAX"
+    ) -> tuple[list, Any]:
         constants = getattr(jaxpr, "consts", ())
         jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
         environment = dict(zip(jaxpr.invars, operands, strict=True))
@@ -121,15 +127,18 @@ def run(
                 return lift(atom.val, atom.aval, state)
             return environment[atom], state
 
-        for equation in jaxpr.eqns:
-            operation, values = _operation(equation), []
+        for equation, operation in zip(jaxpr.eqns, operations(jaxpr), strict=True):
+            if not operation.source:  # what JAX's own functions are made of stands at the line of their call
+                operation = operation._replace(source=caller)  # noqa: PLW2901
+            inside = partial(walk, caller=operation.source)
+            values = []
             for atom in equation.invars:
                 value, state = read(atom, state)
                 values.append(value)
             if operation.name in CALLS:
-                results, state = walk(_called(operation), values, state)
+                results, state = inside(_called(operation), values, state)
             else:
-                results, state = rule_for(operation)(operation, values, state, walk)
+                results, state = rule_for(operation)(operation, values, state, inside)
             environment.update(zip(equation.outvars, results, strict=True))
         results = []
         for atom in jaxpr.outvars:
@@ -140,10 +149,29 @@ def run(
     return walk(program, operands, state)
 
 
+def _decoder() -> Callable[[Any], list[Operation]]:
+    """The operations of a jaxpr, decoded once: a loop's body is walked many times."""
+    decoded: dict[int, tuple[Any, list[Operation]]] = {}
+
+    def operations(jaxpr: Any) -> list[Operation]:
+        if id(jaxpr) not in decoded:  # the jaxpr is kept beside them, so that its id stays its own
+            decoded[id(jaxpr)] = (jaxpr, [_operation(equation) for equation in jaxpr.eqns])
+        return decoded[id(jaxpr)][1]
+
+    return operations
+
+
 def _operation(equation: Any) -> Operation:
-    shape = lambda atom: jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype)  # noqa: E731
+    def shape(atom: Any) -> jax.ShapeDtypeStruct:  # a token has neither shape nor numbers
+        return jax.ShapeDtypeStruct(
+            getattr(atom.aval, "shape", ()), getattr(atom.aval, "dtype", jax.dtypes.float0)
+        )
+
+    name = equation.primitive.name
+    if name == "scatter" and not _replaces(equation.params["update_jaxpr"]):
+        name = "scatter_apply"  # x.at[i].apply(f): JAX's scatter, but it computes
     return Operation(
-        equation.primitive.name,
+        name,
         equation.primitive,
         equation.params,
         tuple(map(shape, equation.invars)),
@@ -152,8 +180,14 @@ def _operation(equation: Any) -> Operation:
     )
 
 
-# Primitives that only call a jaxpr, and the parameter that holds it. A custom derivative is followed by its primal: the
-# derivative was taken, or will be taken, by JAX outside of the walk.
+def _replaces(update: Any) -> bool:
+    """Whether the update `(old, new) -> value` of a scatter is just the new element."""
+    update = getattr(update, "jaxpr", update)
+    return update is None or (not update.eqns and update.outvars[0] is update.invars[1])
+
+
+# Primitives that only call a jaxpr, and the parameter that holds it. A custom derivative is followed by its primal:
+# the derivative was taken, or will be taken, by JAX outside of the walk.
 CALLS = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
@@ -171,7 +205,10 @@ CALLS = {
 
 
 def _called(operation: Operation) -> Any:
-    return operation.params[CALLS[operation.name]]
+    parameter = CALLS[operation.name]
+    if parameter not in operation.params:
+        parameter = "call_jaxpr"  # JAX is moving to this one name
+    return operation.params[parameter]
 
 
 class Scan(NamedTuple):
@@ -190,8 +227,8 @@ def decode_scan(operation: Operation, operands: Sequence) -> Scan:
     params = operation.params
     if "num_carry" in params:
         consts, carry = params["num_consts"], params["num_carry"]
-    else:  # jax 0.12 describes its operands by two trees of kinds
-        raise operation.refuse("the interpreter", "this release of JAX describes scans in a new way")
+    else:  # since jax 0.12 a flat tree of three groups: consts, carry, xs
+        consts, carry, _ = (len(group.vals) for group in params["ft_in"].unpack())
     start, stop = consts, consts + carry
     return Scan(
         params["jaxpr"],
@@ -227,7 +264,7 @@ def decode_while(operation: Operation, operands: Sequence) -> While:
 
 
 class Cond(NamedTuple):
-    """A decoded `lax.cond` or `lax.switch`: branch number `index` (clamped to the branches) on the operands."""
+    """A decoded `lax.cond` or `lax.switch`: branch `index` (clamped to the branches) on the operands."""
 
     branches: tuple
     index: Any
@@ -239,9 +276,8 @@ def decode_cond(operation: Operation, operands: Sequence) -> Cond:
     return Cond(tuple(operation.params["branches"]), operands[0], list(operands[1:]))
 
 
-# Primitives that only move elements or choose among them by an integer: every element of a result is an element of one
-# of the operands, untouched. Number of leading operands that are data; the rest are integers (indices). `select_n` has
-# its predicate first and is listed with the others by name.
+# Primitives that only move elements or choose among them by an integer: every element of a result is an element
+# of one of the operands, untouched.
 MOVES = frozenset({
     "broadcast_in_dim",
     "concatenate",
@@ -272,71 +308,3 @@ MOVES = frozenset({
     "transpose",
     "unstack",
 })
-
-
-def move(operation: Operation, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Apply a primitive of `MOVES` to NumPy arrays of any kind of element, objects too.
-
-    The primitive is run on the positions of the elements, in JAX; the elements then follow their positions. So no
-    element is ever looked at, and every parameter means just what it means to JAX.
-
-    Args:
-        operation: an operation whose name is in `MOVES`.
-        operands: its operands; arrays of the data's own element type, integers and booleans as such.
-
-    Returns:
-        The results, of the data's element type.
-    """
-    is_data = [_is_data(operation, i) for i in range(len(operands))]
-    pool = [np.asarray(x) for x, data in zip(operands, is_data, strict=True) if data]
-    offsets = np.cumsum([1, *(x.size for x in pool)])
-    # position 0 is what an out-of-bounds gather gives: it fills with the number that `fill_value` names, NaN by default
-    numbered = iter(
-        jnp.asarray(np.arange(start, start + x.size).reshape(x.shape), jnp.int32)
-        for start, x in zip(offsets, pool, strict=False)
-    )
-    arguments = [
-        next(numbered) if data else jnp.asarray(x) for x, data in zip(operands, is_data, strict=True)
-    ]
-    operation = operation._replace(params={**operation.params, **_integer_params(operation)})
-    positions = [np.asarray(p) for p in _bind_move(operation, arguments)]
-    fill = operation.params.get("fill_value")
-    flat = np.concatenate([np.asarray([_fill(fill, pool)], dtype=pool[0].dtype), *(x.ravel() for x in pool)])
-    return [flat[p] for p in positions]
-
-
-def _is_data(operation: Operation, index: int) -> bool:
-    first = {"select_n": range(1, len(operation.inputs)), "scatter": (0, 2)}.get(operation.name)
-    if first is not None:
-        return index in first
-    variadic = operation.name in {"concatenate", "optimization_barrier", "stack"}
-    data = {"dynamic_update_slice": 2, "pad": 2}.get(operation.name, 1)
-    return variadic or index < data
-
-
-def _integer_params(operation: Operation) -> dict:
-    return {"fill_value": 0} if operation.name == "gather" else {}
-
-
-def _bind_move(operation: Operation, arguments: list) -> list:
-    if operation.name != "scatter":
-        return operation.bind(*arguments)
-    params = operation.params  # its parameters hold a jaxpr typed for the data: state it anew for positions
-    return [
-        lax.scatter(
-            *arguments,
-            params["dimension_numbers"],
-            indices_are_sorted=params["indices_are_sorted"],
-            unique_indices=params["unique_indices"],
-            mode=params["mode"],
-        )
-    ]
-
-
-def _fill(fill: Any, pool: list[np.ndarray]) -> Any:
-    if pool[0].dtype == object:
-        sample = pool[0].flat[0] if pool[0].size else 0
-        return type(sample)("nan" if fill is None else fill)
-    if pool[0].dtype.kind == "f":
-        return np.nan if fill is None else fill
-    return 0 if fill is None else fill

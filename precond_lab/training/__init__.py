@@ -1,1 +1,52 @@
-"""Data sets, networks, and gradient streams of real training."""
+"""Data sets, networks, and gradient streams of real training.
+
+The rooms inside are `idx` (images from IDX files), `curves` (the built-in synthetic images), `autoencoder`
+(the network and its loss) and `stream` (the gradients of its training, step by step). Names resolve on first
+use, so that importing this package loads neither JAX nor NumPy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from precond_lab.training import autoencoder, curves, idx, stream
+    from precond_lab.training.autoencoder import WIDTHS, Layer
+    from precond_lab.training.idx import ImageFileError, Images, load_images
+    from precond_lab.training.stream import Step, gradient_stream
+
+__all__ = [
+    "WIDTHS",
+    "ImageFileError",
+    "Images",
+    "Layer",
+    "Step",
+    "autoencoder",
+    "curves",
+    "gradient_stream",
+    "idx",
+    "load_images",
+    "stream",
+]
+
+_MODULES = ("autoencoder", "curves", "idx", "stream")
+_HOME = {
+    "WIDTHS": "autoencoder",
+    "Layer": "autoencoder",
+    "ImageFileError": "idx",
+    "Images": "idx",
+    "load_images": "idx",
+    "Step": "stream",
+    "gradient_stream": "stream",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f"{__name__}.{name}")
+    if name in _HOME:
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,114 @@
+"""Counts of the exceptional events of an emulated run."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from precond_lab.arithmetic.formats import Format
+
+
+class Events(NamedTuple):
+    """How often an exceptional result arose, over all elements of all operations of a run.
+
+    Attributes:
+        overflow: a finite exact result beyond the format's range.
+        underflow: a nonzero exact result that became zero.
+        invalid: a NaN out of operands that are not NaN.
+        divide_by_zero: an infinity at a pole (division by zero, the logarithm of zero).
+    """
+
+    overflow: Any
+    underflow: Any
+    invalid: Any
+    divide_by_zero: Any
+
+
+def none_yet() -> Events:
+    """Counters at zero."""
+    return Events(*(jnp.zeros((), jnp.int64) for _ in Events._fields))
+
+
+# Operations that reach infinity at a finite point, as against those that overflow their way there.
+_POLES = frozenset({
+    "div",
+    "log",
+    "log1p",
+    "rsqrt",
+    "reciprocal",
+    "atanh",
+    "lgamma",
+    "digamma",
+    "polygamma",
+    "zeta",
+})
+
+
+def count(
+    raw: jax.Array,
+    rounded: jax.Array,
+    name: str,
+    operands: tuple[jax.Array, ...],
+    format: Format,
+    rounding: str,
+) -> Events:
+    """Count the events of one rounding.
+
+    Args:
+        raw: the carrier's results, before they were rounded.
+        rounded: the same after rounding to the format.
+        name: the operation that made them.
+        operands: its floating-point operands, of shapes that broadcast to that of `raw`.
+        format: the format that was rounded to.
+        rounding: the rounding mode.
+
+    Returns:
+        The counts as int64 scalars.
+    """
+    finite = jnp.ones((), bool)
+    no_nan = jnp.ones((), bool)
+    for x in operands:
+        finite = finite & jnp.isfinite(x)
+        no_nan = no_nan & ~jnp.isnan(x)
+    # A format that saturates, and rounding toward zero, end an overflow at the largest finite number: look at `raw`.
+    spacing = 2.0 ** (format.max_exponent + 1 - format.precision)
+    beyond = jnp.abs(raw) >= format.max + spacing * (0.5 if rounding == "nearest_even" else 1.0)
+    clamped = beyond & jnp.isfinite(rounded) & (format.max < jnp.finfo(raw.dtype).max)
+    pole = finite & jnp.isinf(raw) & _at_pole(name, operands)
+    flags = Events(
+        overflow=finite & ~jnp.isnan(raw) & (clamped | ~jnp.isfinite(rounded)) & ~pole,
+        underflow=is_zero(rounded) & ~_exactly_zero(raw, name, operands),
+        invalid=jnp.isnan(raw) & no_nan,
+        divide_by_zero=pole,
+    )
+    return Events(*(jnp.sum(jnp.broadcast_to(flag, raw.shape), dtype=jnp.int64) for flag in flags))
+
+
+def is_zero(x: jax.Array) -> jax.Array:
+    """Whether elements are zero by their bits: a comparison would take subnormals for zeros on a CPU."""
+    if x.dtype == jnp.float32:
+        return (jax.lax.bitcast_convert_type(x, jnp.uint32) << 1) == 0
+    return (jax.lax.bitcast_convert_type(x, jnp.uint64) << 1) == 0
+
+
+def _at_pole(name: str, operands: tuple[jax.Array, ...]) -> Any:
+    if name == "pow":
+        return is_zero(operands[0])
+    return name in _POLES
+
+
+def _exactly_zero(raw: jax.Array, name: str, operands: tuple[jax.Array, ...]) -> Any:
+    """Where the exact result is zero, although the carrier itself may have flushed a nonzero result."""
+    match name:
+        case "mul":
+            return is_zero(operands[0]) | is_zero(operands[1])
+        case "div":
+            return is_zero(operands[0]) | jnp.isinf(operands[1])
+        case "add":
+            return operands[0] == -operands[1]
+        case "sub":
+            return operands[0] == operands[1]
+        case "exp" | "exp2" | "logistic" | "erfc":
+            return jnp.isinf(operands[0])
+        case _:
+            return is_zero(raw)

@@ -1,0 +1,273 @@
+"""The rule of every primitive in an emulated arithmetic."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from precond_lab import interpreter
+from precond_lab.arithmetic import formats, sums
+from precond_lab.arithmetic.formats import Format
+from precond_lab.arithmetic.machine import Machine, State, is_float
+from precond_lab.arithmetic.primitives import KINDS, REFUSALS, Kind
+from precond_lab.interpreter import Operation, Rule, Walk
+
+MachineRule = Callable[[Machine, Operation, list, State, Walk], tuple[list, State]]
+
+
+def rule_for(machine: Machine, operation: Operation) -> Rule:
+    """The rule of one operation.
+
+    Args:
+        machine: the arithmetic at work.
+        operation: the operation, with the dtypes that it has in the un-emulated program.
+
+    Returns:
+        A rule as `interpreter.run` calls it.
+
+    Raises:
+        UnsupportedPrimitiveError: the table refuses the primitive, or does not know it.
+    """  # noqa: DOC502 (raised as the value that `refuse` makes)
+    kind = KINDS.get(operation.name)
+    if kind is None:
+        raise operation.refuse(
+            "emulate", "it is not in the table of primitives, so nothing is known of its roundings"
+        )
+    dtypes = [x.dtype for x in (*operation.inputs, *operation.outputs)]
+    if any(jax.dtypes.issubdtype(d, jnp.complexfloating) for d in dtypes):
+        raise operation.refuse(
+            "emulate", "complex numbers are not emulated; work on real and imaginary parts"
+        )
+    if kind in REFUSALS:
+        raise operation.refuse("emulate", kind.value)
+    if operation.name in SPECIAL and (any(map(is_float, dtypes)) or operation.name in CONTROL):
+        return partial(SPECIAL[operation.name], machine)
+    return partial(
+        _ELEMENTWISE[kind] if any(is_float(x.dtype) for x in operation.outputs) else _bind, machine
+    )
+
+
+def _bind(
+    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    return operation.bind(*operands), state
+
+
+def _rounded(
+    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    return _settle_all(machine, operation, operation.bind(*operands), operands, state)
+
+
+def _library(
+    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    """Evaluate in float64 even where the carrier is float32: the library's error is then far below the format's."""
+    if machine.arithmetic.carrier != "float32":
+        operands = [machine.leave(x, jnp.float64) if is_float(x.dtype) else x for x in operands]
+    return _settle_all(machine, operation, operation.bind(*operands), operands, state)
+
+
+def _settle_all(
+    machine: Machine, operation: Operation, raw: list, operands: list, state: State
+) -> tuple[list, State]:
+    operands, results = [x for x in operands if is_float(x.dtype)], []
+    for x in raw:
+        result, state = machine.settle(x, state, operation.name, tuple(operands))
+        results.append(result)
+    return results, state
+
+
+def _add(
+    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    a, b = operands
+    result, state = machine.add(a, -b if operation.name == "sub" else b, state)
+    return [result], state
+
+
+def _square(
+    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    result, state = machine.multiply(operands[0], operands[0], state)
+    return [result], state
+
+
+def _integer_power(
+    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    """By repeated squaring, as XLA expands it, every product rounded; a negative power is a reciprocal in the end."""
+    x, n = operands[0], abs(operation.params["y"])
+    power = None
+    while n:
+        if n & 1:
+            power, state = (x, state) if power is None else machine.multiply(power, x, state)
+        n >>= 1
+        if n:
+            x, state = machine.multiply(x, x, state)
+    one = lax.optimization_barrier(jnp.ones((), machine.carrier))
+    if power is None:
+        return [jnp.broadcast_to(one, x.shape)], state
+    if operation.params["y"] < 0:
+        power, state = machine.settle(one / power, state, "div", (one, power))
+    return [power], state
+
+
+def _convert(
+    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    """A cast to a narrower float rounds to that float too; to an integer it truncates; from one it rounds."""
+    x, source, dtype = operands[0], operation.inputs[0].dtype, operation.outputs[0].dtype
+    if not is_float(dtype):
+        return operation.bind(x), state
+    if not is_float(source):
+        result, state = machine.enter(x, state, operation.name)
+        return [result], state
+    target = formats.named(jnp.dtype(dtype).name)
+    if _within(machine.arithmetic.result, target):
+        return [x], state
+    result, state = machine.settle(x, state, operation.name, (x,), target)
+    result, state = machine.settle(result, state, operation.name, (result,))
+    return [result], state
+
+
+def _within(inner: Format, outer: Format) -> bool:
+    """Whether every number of one format is a number of the other."""
+    return inner == outer or (
+        inner.precision <= outer.precision
+        and inner.max <= outer.max
+        and inner.min_normal >= outer.min_normal
+        and (inner.min_subnormal if inner.subnormals else inner.min_normal) >= outer.min_subnormal
+    )
+
+
+def _reduce_precision(
+    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    exponent_bits, mantissa_bits = operation.params["exponent_bits"], operation.params["mantissa_bits"]
+    top = 2 ** (exponent_bits - 1) - 1
+    target = Format(f"reduced_{exponent_bits}_{mantissa_bits}", mantissa_bits + 1, 1 - top, top)
+    x = operands[0]
+    if _within(machine.arithmetic.result, target):
+        return [x], state
+    result, state = machine.settle(x, state, operation.name, (x,), target)
+    return [result], state
+
+
+def _bitcast(
+    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    """Bits are those of the program's own dtype, which the value takes on for the moment."""
+    x, source = operands[0], operation.inputs[0].dtype
+    if is_float(source):
+        x = machine.leave(x, source)
+    results = operation.bind(x)
+    if not is_float(operation.outputs[0].dtype):
+        return results, state
+    result, state = machine.enter(results[0], state, operation.name)
+    return [result], state
+
+
+def _arg_extreme(
+    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    """The first position of the extreme, or of the first NaN; stated in reductions that keep the carrier's dtype.
+
+    JAX lowers its own argmax when the whole program is compiled, which may be after x64 mode has ended.
+    """
+    x, (axis,) = operands[0], operation.params["axes"]
+    reduce = jnp.max if operation.name == "argmax" else jnp.min
+    hit = (x == reduce(x, axis=axis, keepdims=True)) | jnp.isnan(x)
+    dtype = operation.outputs[0].dtype
+    position = lax.broadcasted_iota(dtype, x.shape, axis)
+    return [jnp.min(jnp.where(hit, position, jnp.asarray(x.shape[axis], dtype)), axis=axis)], state
+
+
+def _iota(
+    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    """Counted in integers, then rounded as a constant is."""
+    params = operation.params
+    integers = lax.broadcasted_iota(jnp.int64, params["shape"], params["dimension"])
+    value, state = machine.constant(integers.astype(jnp.float64), jnp.float64, state)
+    return [value], state
+
+
+def _scan(
+    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    parts = interpreter.decode_scan(operation, operands)
+
+    def step(carry: tuple, x: list) -> tuple:
+        state, values = carry
+        results, state = walk(parts.body, [*parts.consts, *values, *x], state)
+        return (state, results[: len(values)]), results[len(values) :]
+
+    (state, carry), ys = lax.scan(
+        step, (state, parts.carry), parts.xs, length=parts.length, reverse=parts.reverse
+    )
+    return [*carry, *ys], state
+
+
+def _while(
+    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    """The test is run at the end of the body, so that its roundings and events are threaded as well."""
+    parts = interpreter.decode_while(operation, operands)
+
+    def test(values: list, state: State) -> tuple:
+        (proceed,), state = walk(parts.test, [*parts.test_consts, *values], state)
+        return proceed, values, state
+
+    def step(carry: tuple) -> tuple:
+        values, state = walk(parts.body, [*parts.body_consts, *carry[1]], carry[2])
+        return test(values, state)
+
+    _, values, state = lax.while_loop(lambda carry: carry[0], step, test(parts.carry, state))
+    return values, state
+
+
+def _cond(
+    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    parts = interpreter.decode_cond(operation, operands)
+    branches = [partial(walk, branch) for branch in parts.branches]
+    return lax.switch(parts.index, branches, parts.operands, state)
+
+
+CONTROL = frozenset({"scan", "while", "cond"})
+
+SPECIAL: dict[str, MachineRule] = {
+    "add": _add,
+    "add_any": _add,
+    "sub": _add,
+    "square": _square,
+    "integer_pow": _integer_power,
+    "convert_element_type": _convert,
+    "reduce_precision": _reduce_precision,
+    "bitcast_convert_type": _bitcast,
+    "argmax": _arg_extreme,
+    "argmin": _arg_extreme,
+    "iota": _iota,
+    "scan": _scan,
+    "while": _while,
+    "cond": _cond,
+    "reduce_sum": sums.reduce_sum,
+    "reduce_prod": sums.reduce_prod,
+    "cumsum": sums.cumulative,
+    "cumprod": sums.cumulative,
+    "dot_general": sums.dot_general,
+    "scatter-add": sums.scatter_combine,
+    "scatter-sub": sums.scatter_combine,
+    "scatter-mul": sums.scatter_combine,
+}
+
+_ELEMENTWISE: dict[Kind, MachineRule] = {
+    Kind.MOVE: _bind,
+    Kind.EXACT: _bind,
+    Kind.INTEGER: _bind,
+    Kind.ROUNDED: _rounded,
+    Kind.LIBRARY: _library,
+}

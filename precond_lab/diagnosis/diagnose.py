@@ -1,0 +1,130 @@
+"""Judge one function, at one input, in one arithmetic."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import mpmath
+import numpy as np
+
+from precond_lab.arithmetic.emulate import emulate
+from precond_lab.arithmetic.events import Events
+from precond_lab.arithmetic.formats import Format
+from precond_lab.arithmetic.specification import Arithmetic, as_arithmetic
+from precond_lab.diagnosis.condition import condition_number
+from precond_lab.diagnosis.errors import Kind, forward_error, vector
+from precond_lab.diagnosis.verdict import MODEST, Verdict, judge
+from precond_lab.truth.evaluate import evaluate
+
+
+class Diagnosis(NamedTuple):
+    """What became of a function in an arithmetic.
+
+    Attributes:
+        verdict: accurate, conditioning, unstable or breakdown.
+        rounding_error: relative error of the emulated result against the same steps with 50 digits.
+        truncation_error: relative error of those steps against the mathematical target; None without a target.
+        condition: relative condition number of the function at this input.
+        attainable: condition times unit roundoff: what rounding the inputs alone may cost.
+        amplification: rounding error over the attainable error (or the unit roundoff, if that is larger).
+        events: counts of overflow, underflow to zero, invalid operations, divisions by zero.
+        arithmetic: what was emulated.
+        kind: the norm of the errors and of the condition number.
+        computed: the emulated result.
+        exact: the result with 50 digits.
+    """
+
+    verdict: Verdict
+    rounding_error: float
+    truncation_error: float | None
+    condition: float
+    attainable: float
+    amplification: float
+    events: Events
+    arithmetic: Arithmetic
+    kind: Kind
+    computed: Any
+    exact: Any
+
+    def __str__(self) -> str:
+        """One screen that a person can read."""
+        u = self.arithmetic.unit_roundoff
+        rows = [
+            ("rounding error", f"{self.rounding_error:.3g}", "emulated against the same steps with many digits"),
+            ("attainable", f"{self.attainable:.3g}", "condition x unit roundoff: what rounding the inputs may cost"),
+            ("amplification", f"{self.amplification:.3g}", f"the one over the other; up to {MODEST:g} is called modest"),
+            ("condition", f"{self.condition:.3g}", f"{self.kind}, from the function's own derivative"),
+            ("unit roundoff", f"{u:.3g}", str(self.arithmetic)),
+        ]
+        if self.truncation_error is not None:
+            rows.insert(1, ("truncation error", f"{self.truncation_error:.3g}", "many digits against the target"))
+        counts = {name.replace("_", " "): int(n) for name, n in self.events._asdict().items()}
+        happened = ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "none"
+        lines = [f"{self.verdict.upper()} in {self.arithmetic}", f"  {self.verdict.prose}", ""]
+        lines += [f"  {name:<17}{value:>10}   {meaning}" for name, value, meaning in rows]
+        lines.append(f"  {'events':<17}{happened:>10}")
+        return "\n".join(lines)
+
+
+def diagnose(
+    f: Callable,
+    *args: Any,
+    arithmetic: Arithmetic | Format | str = "bfloat16",
+    target: Any = None,
+    digits: int = 50,
+    kind: Kind = "normwise",
+) -> Diagnosis:
+    """Say what becomes of `f` at its arguments in a low-precision arithmetic, and why.
+
+    Three runs of the same program are compared: emulated, with 50 digits, and (if given) the mathematical target.
+
+    Args:
+        f: a function of pytrees of arrays, made of operations that `emulate` and `evaluate` know.
+        *args: its arguments; their values are taken exactly, and are rounded first by the emulation.
+        arithmetic: an `Arithmetic`, or a format (record or name).
+        target: the mathematically exact result, or a function of the same arguments that gives it.
+        digits: decimal digits of the exact run.
+        kind: "normwise" or "componentwise" errors and condition number.
+
+    Returns:
+        A `Diagnosis`; print it.
+
+    Raises:
+        UnsupportedPrimitiveError: the program uses a primitive without a rule.
+        ValueError: the function has no floating-point results, or is too large for a Jacobian.
+
+    Example:
+        >>> import jax.numpy as jnp, numpy as np
+        >>> d = diagnose(lambda x: x[0] - x[1], np.array([1.25, 1.2421875]), arithmetic="float8_e5m2")
+        >>> d.verdict.value, d.rounding_error
+        ('conditioning', 1.0)
+    """  # noqa: DOC502 (raised by what it calls)
+    arithmetic = as_arithmetic(arithmetic)
+    computed, events = emulate(f, arithmetic, events=True)(*args)
+    exact = evaluate(f, *args, digits=digits)
+    condition = condition_number(f, *args, kind=kind)
+    rounding_error = forward_error(computed, exact, kind, digits)
+    finite = np.isfinite(np.asarray(vector(computed), np.float64)) | ~_finite(vector(exact))
+    u = arithmetic.unit_roundoff
+    attainable = condition * u
+    truncation_error = None
+    if target is not None:
+        goal = target(*args) if callable(target) else target
+        truncation_error = forward_error(exact, goal, kind, digits)
+    return Diagnosis(
+        verdict=judge(rounding_error, condition, u, bool(finite.all())),
+        rounding_error=rounding_error,
+        truncation_error=truncation_error,
+        condition=condition,
+        attainable=attainable,
+        amplification=rounding_error / max(attainable, u),
+        events=jax.tree.map(int, events),
+        arithmetic=arithmetic,
+        kind=kind,
+        computed=computed,
+        exact=exact,
+    )
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.array([bool(mpmath.isfinite(v)) for v in values], bool)
