@@ -16,7 +16,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.extend as jex
+import jax.numpy as jnp
 import numpy as np
+
+jex.source_info_util.register_exclusion(__file__)  # a program's lines are its author's, not this module's
 
 Rule = Callable[["Operation", list, Any, "Walk"], tuple[list, Any]]
 Walk = Callable[[Any, Sequence, Any], tuple[list, Any]]
@@ -62,7 +65,7 @@ def has_64_bit_leaf(tree: Any) -> bool:
     return any(
         np.dtype(leaf.dtype).itemsize // (2 if np.dtype(leaf.dtype).kind == "c" else 1) == 8
         for leaf in jax.tree.leaves(tree)
-        if hasattr(leaf, "dtype") and not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
+        if hasattr(leaf, "dtype") and not jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
     )
 
 
@@ -186,8 +189,8 @@ def _replaces(update: Any) -> bool:
     return update is None or (not update.eqns and update.outvars[0] is update.invars[1])
 
 
-# Primitives that only call a jaxpr, and the parameter that holds it. A custom derivative is followed by its primal:
-# the derivative was taken, or will be taken, by JAX outside of the walk.
+# Primitives that only call a jaxpr, and the parameter that holds it. A custom derivative is followed by its
+# primal: the derivative was taken, or will be taken, by JAX outside of the walk.
 CALLS = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
@@ -276,8 +279,8 @@ def decode_cond(operation: Operation, operands: Sequence) -> Cond:
     return Cond(tuple(operation.params["branches"]), operands[0], list(operands[1:]))
 
 
-# Primitives that only move elements or choose among them by an integer: every element of a result is an element
-# of one of the operands, untouched.
+# Primitives that only move elements or choose among them by an integer: every element of a result is an
+# element of one of the operands, untouched.
 MOVES = frozenset({
     "broadcast_in_dim",
     "concatenate",

@@ -1,13 +1,13 @@
 """Rounding from the definition, in exact integer arithmetic: the oracle of the rounding tests.
 
-Every float32 and float64 is an integer multiple of 2**-1074. A magnitude is that integer here, so comparing, halving
-a gap and finding a midpoint are exact. Nothing is shared with the kernels: a format is the sorted list of its values.
+Every float32 and float64 is an integer multiple of 2**-1074. A magnitude is that integer here, so comparing
+and halving a gap are exact. Nothing is shared with the kernels: a format is the sorted list of its values.
 """
 
 import bisect
 import math
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -16,17 +16,11 @@ UNIT = 1074
 
 def magnitude(x) -> int:
     """|x| as a multiple of 2**-1074."""
-    significand, exponent = math.frexp(abs(float(x)))
-    return int(significand * 2**53) << (exponent + UNIT - 53) if exponent + UNIT >= 53 else _small(x)
+    numerator, denominator = abs(float(x)).as_integer_ratio()
+    return (numerator << UNIT) // denominator
 
 
-def _small(x) -> int:
-    exact = Fraction(abs(float(x))) * 2**UNIT
-    assert exact.denominator == 1
-    return exact.numerator
-
-
-@lru_cache(maxsize=None)
+@cache
 def as_float(units: int) -> float:
     """The float64 that is this multiple of 2**-1074; it must be one."""
     exact = Fraction(units, 2**UNIT)
@@ -35,13 +29,14 @@ def as_float(units: int) -> float:
 
 
 def grid(format) -> list[int]:
-    """The non-negative numbers of a format with subnormals, ascending, and last the one that would come next."""
+    """The non-negative numbers of a format with subnormals, ascending, and the one that would be next."""
     p, low, high = format.precision, format.min_exponent, format.max_exponent
     values = [k << (low - p + 1 + UNIT) for k in range(2 ** (p - 1))]
     for e in range(low, high + 1):
         values += [k << (e - p + 1 + UNIT) for k in range(2 ** (p - 1), 2**p)]
     top = len(values) - format.missing_top
-    return values[:top] + [values[top] if format.missing_top else 2 ** (high + 1 + UNIT)]
+    past = values[top] if format.missing_top else 2 ** (high + 1 + UNIT)
+    return [*values[:top], past]
 
 
 class Enumerated:

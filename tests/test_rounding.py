@@ -3,6 +3,7 @@
 import dataclasses
 import zlib
 from functools import lru_cache
+from itertools import pairwise
 
 import gfloat
 import gfloat.formats
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rational_rounding import UNIT, Computed, Enumerated, around, magnitude, rounded, table
+from rational_rounding import Computed, Enumerated, around, as_float, magnitude, rounded, table
 
 from precond_lab.arithmetic import formats
 from precond_lab.arithmetic.formats import NAMED, Format
@@ -22,40 +23,63 @@ from precond_lab.arithmetic.rounding import ROUNDINGS, narrow, round_bits, round
 AWKWARD = [
     Format("fp4", 2, 0, 2, overflow="saturate"),
     Format("no subnormals", 4, -6, 7, subnormals=False),
-    Format("no subnormals, e8", 3, -126, 127, subnormals=False),
     Format("saturating e4m3", 4, -6, 8, overflow="saturate", missing_top=1),
+    Format("ends early", 5, -10, 12, missing_top=3),
+]
+AWKWARD_IN_FLOAT32 = [
+    Format("no subnormals, e8", 3, -126, 127, subnormals=False),
     Format("saturating e8", 3, -126, 127, overflow="saturate"),
     Format("nan e8", 3, -126, 127, overflow="nan"),
-    Format("ends early", 5, -10, 12, missing_top=3),
     Format("ends early, e8", 3, -126, 127, missing_top=1),
     Format("narrow at the top, e8", 3, -126, 100),
-    Format("smallest one above float32's normal", 4, -122, -100),
-    Format("smallest is float32's normal", 4, -123, -100),
-    Format("smallest is a float32 subnormal", 4, -124, -100),
-    Format("smallest is float32's, no subnormals", 4, -124, -100, subnormals=False),
-    Format("below float32", 3, -140, 127),
-    Format("far below float32", 3, -200, 127),
-    Format("beyond float32", 3, -200, 200),
-    Format("beyond float32, saturating", 3, -20, 200, overflow="saturate"),
-    Format("below float32, no subnormals", 3, -140, 20, subnormals=False),
+    Format("smallest is one above the carrier's normal", 4, -122, -100),
+    Format("smallest is the carrier's normal", 4, -123, -100),
+    Format("smallest is a carrier's subnormal", 4, -124, -100),
+    Format("smallest is a carrier's subnormal, no subnormals", 4, -124, -100, subnormals=False),
+    Format("below", 3, -140, 127),
+    Format("far below", 3, -200, 127),
+    Format("beyond", 3, -200, 200),
+    Format("beyond, saturating", 3, -20, 200, overflow="saturate"),
+    Format("below, no subnormals", 3, -140, 20, subnormals=False),
 ]
-LISTED = [*(f for f in NAMED.values() if f.bits <= 16), *AWKWARD]
-UNLISTED = [
-    *(f for f in NAMED.values() if f.bits > 16),
-    Format("finer than float32, narrow", 26, -20, 3),
-    Format("as fine as float32, narrow", 24, -20, 20, overflow="nan"),
-    Format("finer than float32, wide", 30, -140, 127),
-    Format("finer than float32, one binade less", 25, -125, 126),
+AWKWARD_IN_FLOAT64 = [
+    Format("no subnormals, e11", 3, -1022, 1023, subnormals=False),
+    Format("nan e11", 3, -1022, 1023, overflow="nan"),
+    Format("smallest is one above the carrier's normal", 4, -1018, -1000),
+    Format("smallest is the carrier's normal", 4, -1019, -1000),
+    Format("smallest is a carrier's subnormal", 4, -1020, -1000),
+]
+TOO_MANY_IN_FLOAT32 = [
+    Format("finer, narrow", 26, -20, 3),
+    Format("as fine, narrow", 24, -20, 20, overflow="nan"),
+    Format("finer, wide", 30, -140, 127),
+    Format("finer, one binade less", 25, -125, 126),
     Format("saturating float32", 24, -126, 127, overflow="saturate"),
     Format("float32 without subnormals", 24, -126, 127, subnormals=False),
-    Format("double rounding of double", 53, -1000, 1023),
 ]
-CARRIERS = [np.float32, np.float64]
+TOO_MANY_IN_FLOAT64 = [
+    Format("one bit less than float64", 52, -1000, 1023),
+    Format("wide half", 11, -1022, 1023),
+]
+
+FEW = [f for f in NAMED.values() if f.bits <= 16] + AWKWARD
+MANY = [f for f in NAMED.values() if f.bits > 16]
+LISTED = [(f, np.float32) for f in FEW + AWKWARD_IN_FLOAT32] + [
+    (f, np.float64) for f in FEW + AWKWARD_IN_FLOAT64
+]
+TOO_MANY = [(f, np.float32) for f in MANY + TOO_MANY_IN_FLOAT32]
+TOO_MANY += [(f, np.float64) for f in MANY + TOO_MANY_IN_FLOAT64]
 DETERMINISTIC = [name for name, mode in ROUNDINGS.items() if not mode.random]
 
-each_format = pytest.mark.parametrize("format", LISTED + UNLISTED, ids=str)
-each_carrier = pytest.mark.parametrize("dtype", CARRIERS, ids=lambda dtype: dtype.__name__)
+
+def cases(pairs):
+    names = [f"{format}-{dtype.__name__}" for format, dtype in pairs]
+    return pytest.mark.parametrize(("format", "dtype"), pairs, ids=names)
+
+
+each_case = cases(LISTED + TOO_MANY)
 each_rounding = pytest.mark.parametrize("rounding", DETERMINISTIC)
+each_carrier = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: dtype.__name__)
 
 
 def seeded(name: str) -> np.random.Generator:
@@ -85,19 +109,25 @@ def patterns(name: str, count: int, dtype) -> np.ndarray:
 
 
 def specials(dtype) -> np.ndarray:
-    info = np.finfo(dtype)
+    info, unsigned = np.finfo(dtype), f"u{np.dtype(dtype).itemsize}"
     positive = [0, info.smallest_subnormal, info.smallest_normal, info.max, np.inf, 1]
-    return np.array([*positive, *(-x for x in positive), -0.0], dtype)
+    infinity, quiet, sign = int(bits(np.array(np.inf, dtype))), 1 << info.nmant - 1, 1 << info.bits - 1
+    payloads = [infinity + 1, infinity + quiet - 1, infinity + quiet, sign - 1]
+    nans = np.array(payloads + [sign + payload for payload in payloads], unsigned).view(dtype)
+    return np.concatenate([np.array(positive, dtype), -np.array(positive, dtype), nans])
 
 
 @lru_cache
 def oracle_for(format: Format, dtype):
-    """The oracle of what the carrier can hold of the format."""
-    top = int(np.finfo(dtype).maxexp) - 1
-    if format.max_exponent > top:
-        format = dataclasses.replace(format, max_exponent=top, missing_top=0)
-    if format.precision > np.finfo(dtype).nmant + 1 and format.max_exponent == top:
-        format = dataclasses.replace(format, precision=np.finfo(dtype).nmant + 1)
+    """The oracle of those values of a format that the carrier can hold."""
+    info = np.finfo(dtype)
+    if format.precision > info.nmant + 1:  # the same spacing of subnormals, and fewer of them
+        finer = format.precision - info.nmant - 1
+        format = dataclasses.replace(
+            format, precision=info.nmant + 1, min_exponent=max(format.min_exponent - finer, -1022)
+        )
+    if format.max_exponent >= info.maxexp:
+        format = dataclasses.replace(format, max_exponent=int(info.maxexp) - 1, missing_top=0)
     return Enumerated(format) if format.bits <= 16 else Computed(format)
 
 
@@ -115,7 +145,7 @@ def inputs(format: Format, dtype) -> np.ndarray:
         small = np.ldexp(seeded(f"small {format}").uniform(1, 2, 1000), exponents).astype(dtype)
         pairs = [oracle.neighbors(magnitude(x))[:2] for x in np.concatenate([finite, small])]
         values = sorted({x for pair in pairs for x in pair})
-    middles = [(a + b) // 2 for a, b in zip(values[:-1], values[1:], strict=True)]
+    middles = [(a + b) // 2 for a, b in pairwise(values)]
     top = magnitude(np.finfo(dtype).max)
     points = [x for x in values + middles if x <= top and x % lowest == 0 and fits(x, dtype)]
     return np.concatenate([around(points, dtype), sample, specials(dtype)])
@@ -132,33 +162,31 @@ def outputs(format: Format, dtype, rounding: str) -> np.ndarray:
 
 
 @each_rounding
-@each_carrier
-@each_format
+@each_case
 def test_equals_the_definition(format, dtype, rounding):
     xs = inputs(format, dtype)
+    ys = outputs(format, dtype, rounding)
+    half = ~np.signbit(xs)  # the other half is bound to this one by the law of odd symmetry
+    assert_same(ys[half], table(oracle_for(format, dtype), xs[half], rounding), xs[half])
+
+
+@each_rounding
+@cases([(format, dtype) for format, dtype in LISTED if format.bits <= 9])
+def test_the_two_forms_of_the_definition_agree(format, dtype, rounding):
+    xs = inputs(format, dtype)
     wanted = table(oracle_for(format, dtype), xs, rounding)
-    assert_same(outputs(format, dtype, rounding), wanted, xs)
+    np.testing.assert_array_equal(table(Computed(oracle_for(format, dtype).format), xs, rounding), wanted)
 
 
 @each_rounding
-@pytest.mark.parametrize("format", [f for f in LISTED if f.bits <= 8], ids=str)
-def test_the_two_forms_of_the_definition_agree(format, rounding):
-    xs = inputs(format, np.float64)
-    wanted = table(Enumerated(format), xs, rounding)
-    np.testing.assert_array_equal(table(Computed(format), xs, rounding), wanted)
-
-
-@each_rounding
-@each_carrier
-@each_format
+@each_case
 def test_idempotent(format, dtype, rounding):
     once = outputs(format, dtype, rounding)
     assert_same(round_to(once, format, rounding), once, once)
 
 
 @each_rounding
-@each_carrier
-@each_format
+@each_case
 def test_monotone(format, dtype, rounding):
     xs, ys = inputs(format, dtype), outputs(format, dtype, rounding)
     xs, ys = xs[~np.isnan(xs)], ys[~np.isnan(xs)]
@@ -170,16 +198,14 @@ def test_monotone(format, dtype, rounding):
 
 
 @each_rounding
-@each_carrier
-@each_format
+@each_case
 def test_odd(format, dtype, rounding):
     xs, ys = inputs(format, dtype), outputs(format, dtype, rounding)
     assert_same(round_to(-xs, format, rounding), np.where(np.isnan(ys), ys, -ys), xs)
 
 
 @each_rounding
-@each_carrier
-@pytest.mark.parametrize("format", LISTED, ids=str)
+@cases(LISTED)
 def test_fixed_points_are_exactly_the_values(format, dtype, rounding):
     xs, ys = inputs(format, dtype), outputs(format, dtype, rounding)
     finite = np.isfinite(xs)
@@ -191,33 +217,20 @@ def test_fixed_points_are_exactly_the_values(format, dtype, rounding):
     assert {magnitude(y) for y in ys[np.isfinite(ys)]} <= fixed
 
 
-@each_carrier
-@each_format
-@pytest.mark.parametrize("rounding", ROUNDINGS)
+@each_rounding
+@each_case
 def test_every_nan_becomes_the_canonical_one(format, dtype, rounding):
-    mantissa, width = np.finfo(dtype).nmant, 8 * np.dtype(dtype).itemsize
-    infinity = int(bits(np.array(np.inf, dtype)))
-    payloads = [
-        infinity + 1,
-        infinity + (1 << mantissa - 1),
-        (1 << width - 1) - 1,
-        infinity + (1 << mantissa - 1) - 1,
-    ]
-    codes = np.array([p + sign for p in payloads for sign in (0, 1 << width - 1)], f"u{width // 8}")
-    key = jax.random.key(0) if ROUNDINGS[rounding].random else None
-    result = round_to(codes.view(dtype), format, rounding, key)
-    assert set(bits(result).tolist()) == {infinity | 1 << mantissa - 1}
+    xs, ys = inputs(format, dtype), outputs(format, dtype, rounding)
+    assert set(bits(ys[np.isnan(xs)]).tolist()) == {int(bits(np.array(np.nan, dtype)))}
 
 
 @each_rounding
-@each_carrier
-@each_format
-def test_signs_of_zeros_are_kept(format, dtype, rounding):
-    tiny = np.finfo(dtype).smallest_subnormal
-    xs = np.array([0.0, -0.0, tiny, -tiny], dtype)
-    result = np.asarray(round_to(xs, format, rounding))
-    np.testing.assert_array_equal(np.signbit(result), [False, True, False, True])
-    np.testing.assert_array_equal(bits(result[:2]), bits(xs[:2]))
+@each_case
+def test_signs_are_kept(format, dtype, rounding):
+    xs, ys = inputs(format, dtype), outputs(format, dtype, rounding)
+    number = ~np.isnan(ys)
+    np.testing.assert_array_equal(np.signbit(ys[number]), np.signbit(xs[number]))
+    assert np.signbit(ys[ys == 0]).any()
 
 
 # Two other implementations.
@@ -251,7 +264,9 @@ GFLOAT_ROUNDINGS = {"nearest_even": gfloat.RoundMode.TiesToEven, "toward_zero": 
 
 def same_in_gfloat(name: str):
     info = GFLOAT[name]
-    return info or dataclasses.replace(GFLOAT["float32"], name=name, k=19, precision=11)
+    return info or dataclasses.replace(
+        GFLOAT["float32"], name=name, k=19, precision=11, num_high_nans=2**10 - 1
+    )
 
 
 @each_rounding
@@ -281,10 +296,9 @@ def test_float64_is_not_rounded_twice(name, off):
 # Formats too large to list, drawn by hypothesis.
 
 
-@pytest.mark.parametrize("format", UNLISTED, ids=str)
-@each_carrier
+@cases(TOO_MANY[:2] + TOO_MANY[-2:])
 @each_rounding
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_equals_the_definition_where_drawn(format, dtype, rounding, data):
     width = 8 * np.dtype(dtype).itemsize
@@ -299,16 +313,24 @@ def test_equals_the_definition_where_drawn(format, dtype, rounding, data):
 DRAWS = 20_000
 
 
-@each_carrier
-@each_format
+def stochastic(xs: np.ndarray, format: Format) -> np.ndarray:
+    """The kernel with NumPy's random bits, which need no compilation for every shape."""
+    unsigned = f"u{xs.itemsize}"
+    random = seeded(f"stochastic {format}").integers(0, 2 ** (8 * xs.itemsize), xs.shape, unsigned)
+    with jax.enable_x64(True):
+        return np.asarray(round_bits(jnp.asarray(xs), format, "stochastic", jnp.asarray(random)))
+
+
+@each_case
 def test_stochastic_rounding_gives_a_neighbor(format, dtype):
     xs = inputs(format, dtype)
     toward_zero = outputs(format, dtype, "toward_zero")
-    result = np.asarray(round_to(xs, format, "stochastic", jax.random.key(1)))
+    result = stochastic(xs, format)
     oracle = oracle_for(format, dtype)
     beyond = {"infinity": np.inf, "nan": np.nan, "saturate": float(np.nanmax(toward_zero))}[format.overflow]
     changed = np.flatnonzero(bits(result) != bits(toward_zero))
     assert 0 < len(changed) < len(xs) or format.precision > np.finfo(dtype).nmant
+    changed = changed[:: 1 + len(changed) // 5000]
     for x, y in zip(xs[changed].tolist(), result[changed].tolist(), strict=True):
         upper = oracle.neighbors(magnitude(x))[1]
         if upper <= magnitude(oracle.format.max):
@@ -318,27 +340,27 @@ def test_stochastic_rounding_gives_a_neighbor(format, dtype):
             assert np.array_equal(abs(y), beyond, equal_nan=True)
 
 
-@each_carrier
-@each_format
+@each_case
 def test_stochastic_rounding_leaves_values_alone(format, dtype):
     values = outputs(format, dtype, "nearest_even")
-    assert_same(round_to(values, format, "stochastic", jax.random.key(2)), values, values)
+    assert_same(stochastic(values, format), values, values)
 
 
-@each_carrier
-@pytest.mark.parametrize("format", [f for f in LISTED if f.subnormals and "beyond" not in f.name], ids=str)
+@cases([
+    (f, d) for f, d in LISTED if f.subnormals and f.bits <= 16 and not f.name.startswith(("far", "beyond"))
+])
 def test_stochastic_rounding_is_unbiased(format, dtype):
     theta = np.array([1 / 64, 0.3, 0.5, 0.8])
-    smallest, one = max(format.min_subnormal, 2.0**-140), min(format.max / 4, 1.0)
+    smallest, one = format.min_subnormal, min(format.max / 4, 1.0)
     last_gap = format.max / format.max_significand
     normal, subnormal = one * (1 + theta * format.machine_epsilon), -smallest * (2 + theta)
     below, top = smallest * np.append(theta, 1e-3), format.max - last_gap * theta
     xs = np.concatenate([normal, subnormal, below, top]).astype(dtype)
-    draws = np.asarray(round_to(np.tile(xs, (DRAWS, 1)), format, "stochastic", jax.random.key(3)))
-    for x, column in zip(xs.tolist(), draws.T.tolist(), strict=True):
+    draws = stochastic(np.tile(xs, (DRAWS, 1)), format)
+    for x, column in zip(xs.tolist(), draws.T, strict=True):
         lower, upper, _ = oracle_for(format, dtype).neighbors(magnitude(x))
         probability = (magnitude(x) - lower) / (upper - lower)
-        share = np.mean([magnitude(y) == upper for y in column])
+        share = np.mean(np.abs(column) == as_float(upper))
         # Six standard errors of a share: missed by one draw in 5e8.
         assert abs(share - probability) <= 6 * np.sqrt(probability * (1 - probability) / DRAWS), x
 
@@ -388,7 +410,7 @@ def test_the_same_key_gives_the_same_rounding(dtype):
 
 
 @each_rounding
-@pytest.mark.parametrize("format", LISTED, ids=str)
+@pytest.mark.parametrize("format", [formats.bfloat16, formats.float8_e4m3fn, *AWKWARD[:1]], ids=str)
 def test_jit_and_vmap_change_nothing(format, rounding):
     xs = np.resize(inputs(format, np.float32), (64, 16))
     wanted = table(oracle_for(format, np.float32), xs.ravel(), rounding).reshape(xs.shape)
@@ -409,7 +431,7 @@ def test_the_derivative_is_straight_through(dtype, rounding):
         _, pushed = jax.jvp(f, (x,), (tangent,))
         pulled = jax.grad(lambda x: f(x).sum())(x)
     assert pushed.dtype == pulled.dtype == dtype
-    np.testing.assert_array_equal(pushed, 3 * tangent)
+    np.testing.assert_array_equal(pushed, 3 * np.asarray(tangent))
     np.testing.assert_array_equal(pulled, 3.0)
 
 
@@ -439,9 +461,8 @@ def test_a_format_as_wide_as_the_carrier_keeps_xla_from_contracting():
     c = -(a * b)
     fused = jax.jit(lambda a, b, c: a * b + c)(a, b, c)
     fenced = jax.jit(lambda a, b, c: round_to(a * b, "float32") + c)(a, b, c)
-    assert (fused != 0).any() or jax.default_backend() != "cpu", (
-        "this machine does not contract: nothing is shown"
-    )
+    if not (fused != 0).any():
+        pytest.skip("nothing to defend against: this machine does not contract")
     np.testing.assert_array_equal(fenced, 0)
 
 
@@ -491,13 +512,12 @@ def test_widen_is_exact():
     subnormal = seeded("widen subnormals").integers(0, 2**23, 1000, dtype=np.uint32).view(np.float32)
     xs = np.concatenate([xs, subnormal, -subnormal])
     with jax.enable_x64(True):
-        for f in (widen, jax.jit(widen)):
-            result = np.asarray(f(jnp.asarray(xs)))
-            number = ~np.isnan(xs)
-            assert_same(result[number], xs[number].astype(np.float64), xs[number])
-            payload = bits(xs[~number]).astype(np.uint64)
-            kept = (payload >> 31 << 63) | (0x7FF << 52) | ((payload & 0x7FFFFF) << 29)
-            np.testing.assert_array_equal(bits(result[~number]), kept)
+        result = np.asarray(jax.jit(widen)(jnp.asarray(xs)))
+    number = ~np.isnan(xs)
+    assert_same(result[number], xs[number].astype(np.float64), xs[number])
+    payload = bits(xs[~number]).astype(np.uint64)
+    kept = (payload >> 31 << 63) | (0x7FF << 52) | ((payload & 0x7FFFFF) << 29)
+    np.testing.assert_array_equal(bits(result[~number]), kept)
 
 
 def test_narrow_rounds_once_to_nearest():
@@ -505,8 +525,7 @@ def test_narrow_rounds_once_to_nearest():
     with np.errstate(all="ignore"):
         wanted = xs.astype(np.float32)
     with jax.enable_x64(True):
-        for f in (narrow, jax.jit(narrow)):
-            assert_same(f(jnp.asarray(xs)), wanted, xs)
+        assert_same(jax.jit(narrow)(jnp.asarray(xs)), wanted, xs)
 
 
 def test_conversions_pass_tangents():

@@ -213,7 +213,7 @@ def aliases(format: str | Format) -> tuple[str, ...]:
 # The table. e4m3fn is that of the OCP 8-bit specification: no infinity, NaN as its top code, overflow to NaN.
 bfloat16 = _row(Format("bfloat16", 8, -126, 127), "bf16")
 float16 = _row(Format("float16", 11, -14, 15), "fp16", "f16", "half", "binary16")
-tfloat32 = _row(Format("tfloat32", 11, -126, 127), "tf32")
+tfloat32 = _row(Format("tfloat32", 11, -126, 127), "tf32", "tensorfloat_32")
 float32 = _row(Format("float32", 24, -126, 127), "fp32", "f32", "single", "binary32")
 float64 = _row(Format("float64", 53, -1022, 1023), "fp64", "f64", "double", "binary64")
 float8_e4m3fn = _row(

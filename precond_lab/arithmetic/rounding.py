@@ -1,12 +1,14 @@
 """Rounding of float32 and float64 arrays to the values of a narrower format.
 
-The kernels work on the bits of the numbers with integer operations alone. XLA on a CPU flushes float subnormals,
-contracts ``a * b + c`` into one FMA, and reassociates additions of constants; none of this can reach an integer.
-Magnitudes are compared as integers too, which orders them as the numbers they stand for (and NaN above infinity).
+The kernels work on the bits of the numbers with integer operations alone. XLA on a CPU flushes float
+subnormals, contracts ``a * b + c`` into one FMA, and reassociates additions of constants; none of this can
+reach an integer. Magnitudes are compared as integers too, which orders them as the numbers they stand for
+(and NaN above infinity).
 
 The *code* of a number is the integer whose bits are those of its magnitude. Within a binade codes are equally
-spaced, so rounding is: add an increment, then clear the bits that the format does not have. How many bits those are
-depends on the binade only below the format's smallest normal number, where each halving costs one more bit.
+spaced, so rounding is: add an increment, then clear the bits that the format does not have. How many bits
+those are depends on the binade only below the format's smallest normal number, where each halving costs one
+more bit.
 """
 
 import contextlib
@@ -102,15 +104,15 @@ def _grid(format: Format, carrier: Carrier) -> Grid:
     constant = max(missing, 0)  # bits dropped in every binade that the two have in common
     dropped = constant, constant
     if below > 0:
-        # Once all explicit bits are dropped only the exponent is left: every code is a power of two.
+        # Once all explicit bits are dropped only the exponent is left: a power of two.
         dropped = constant, min(max(missing + below, 0), carrier.fraction)
     elif below < 0:
         dropped = max(missing + below, 0), constant
     smallest_exponent = format.min_exponent - format.precision + 1
-    # The significand of the smallest number is 1, so odd. It is the implicit bit, and in its place in a code stands
-    # the last bit of the exponent field, which may be even.
+    # The significand of the smallest number is 1, so odd. It is the implicit bit, and in its place in a code
+    # stands the last bit of the exponent field, which may be even.
     even = smallest_exponent >= carrier.min_exponent and (smallest_exponent - carrier.min_exponent) % 2
-    # A carrier subnormal, or an explicit bit, as smallest number is rounded to like any other.
+    # Among the carrier's subnormals the smallest number has an explicit bit, and is like any other.
     careful = format.subnormals and smallest_exponent > carrier.min_exponent
     largest = carrier.code(format.max_significand, format.max_exponent - format.precision + 1)
     if format.max_exponent > carrier.max_exponent:
@@ -136,13 +138,14 @@ class Cut(NamedTuple):
     magnitude: jax.Array  # codes, as signed integers
     kept: jax.Array | int  # how many of their bits stay
     dropped: jax.Array | int  # mask of the bits that go
-    random_bits: jax.Array | None
+    random_bits: jax.Array  # of no meaning where the mode is not random
 
 
 def _half_to_even(cut: Cut) -> jax.Array:
     """Half a unit of the last kept bit, less one if that bit is even: then a tie does not carry."""
     grid, carrier = cut.grid, cut.grid.carrier
-    last = lax.shift_right_logical((cut.magnitude ^ grid.parity) << cut.kept, carrier.signed(carrier.width - 1))
+    leading = (cut.magnitude ^ grid.parity) << cut.kept
+    last = lax.shift_right_logical(leading, carrier.signed(carrier.width - 1))
     if grid.most == carrier.width - 1:
         last &= cut.dropped  # where no bit goes, none may be added
     return (carrier.magnitude >> 1 >> cut.kept) + last
@@ -162,7 +165,7 @@ def _at_smallest(cut: Cut) -> jax.Array:
 
 
 def _random_below_unit(cut: Cut) -> jax.Array:
-    """A uniform multiple of the carrier's spacing in [0, 1) units: it carries with probability the dropped part."""
+    """A uniform number of units in [0, 1): it carries with the probability of the dropped part."""
     return lax.bitcast_convert_type(cut.random_bits, cut.magnitude.dtype) & cut.dropped
 
 
@@ -186,7 +189,7 @@ class Rounding(NamedTuple):
     increment: Callable[[Cut], jax.Array]
     """What is added to a code before its dropped bits are cleared."""
     reaches_smallest: Callable[[Cut], jax.Array]
-    """Where a magnitude is not rounded to zero; asked where the smallest number is a power of two in the carrier."""
+    """Where a magnitude is not rounded to zero; asked if the smallest number is normal in the carrier."""
     overflows: bool
     """Whether finite numbers beyond the largest overflow; if not, they become the largest."""
     random: bool
@@ -201,7 +204,7 @@ ROUNDINGS = {
 """The modes of rounding."""
 
 
-def _carrier(x: jax.Array) -> Carrier:
+def _carrier(x: jax.Array | np.ndarray) -> Carrier:
     if x.dtype not in CARRIERS:
         raise TypeError(f"rounding takes float32 or float64; got {x.dtype}: convert it with astype first")
     return CARRIERS[x.dtype]
@@ -214,13 +217,11 @@ def _mode(rounding: str) -> Rounding:
 
 
 def _cut(grid: Grid, magnitude: jax.Array, random_bits: jax.Array | None) -> Cut:
-    carrier = grid.carrier
+    carrier, random_bits = grid.carrier, magnitude if random_bits is None else random_bits
     if grid.fewest == grid.most:
         return Cut(grid, magnitude, grid.most, carrier.magnitude >> grid.most, random_bits)
     place = lax.clz(magnitude) if grid.by_leading_zeros else magnitude >> carrier.fraction
-    kept = jnp.minimum(place + grid.offset, grid.most)
-    if not grid.smallest:
-        kept = jnp.maximum(kept, grid.fewest)  # else what is smaller is decided by `reaches_smallest` alone
+    kept = jnp.clip(place + grid.offset, grid.fewest, grid.most)
     return Cut(grid, magnitude, kept, carrier.magnitude >> kept, random_bits)
 
 
@@ -262,8 +263,8 @@ def _kernel(x: jax.Array, random_bits: jax.Array | None, format: Format, roundin
         else:
             infinite, result = magnitude == carrier.infinity, jnp.minimum(result, grid.largest)
         result = jnp.where(infinite, carrier.infinity, result)
-    # For a format as wide as the carrier this choice is all that is left, and it is needed: integer operations
-    # between two float operations keep XLA from contracting them.
+    # For a format as wide as the carrier this choice is all that is left, and it is needed: integer
+    # operations between two float operations keep XLA from contracting them.
     return lax.bitcast_convert_type(jnp.where(nan, carrier.nan, result | sign), x.dtype)
 
 
@@ -276,9 +277,10 @@ def round_bits(
 ) -> jax.Array:
     """Round an array to the values of a format, with given random bits: the kernel behind `round_to`.
 
-    Integer operations on the bits alone, so that nothing in XLA can flush, contract or reassociate it. A format with
-    the precision and range of the carrier, or more, leaves every number as it is. Every NaN becomes the one positive
-    quiet NaN without payload. The derivative is straight-through: tangents pass unchanged.
+    Integer operations on the bits alone, so that nothing in XLA can flush, contract or reassociate it. A
+    format with the precision and range of the carrier, or more, leaves every number as it is. Every NaN
+    becomes the one positive quiet NaN without payload. The derivative is straight-through: tangents pass
+    unchanged.
 
     Args:
         x: float32 or float64 array; the latter only where x64 is enabled.
@@ -292,8 +294,8 @@ def round_bits(
 
     Raises:
         TypeError: If `x` is neither float32 nor float64, or the random bits have the wrong dtype.
-        ValueError: If the rounding is unknown, random bits are missing, superfluous or of the wrong shape, the format
-            has nothing in common with the carrier, or `x` is float64 while x64 is disabled.
+        ValueError: If the rounding is unknown, random bits are missing, superfluous or of the wrong shape,
+            the format has nothing in common with the carrier, or `x` is float64 while x64 is disabled.
     """
     carrier, mode = _carrier(x), _mode(rounding)
     if mode.random != (random_bits is not None):
@@ -305,7 +307,7 @@ def round_bits(
             )
         if random_bits.shape != x.shape:
             raise ValueError(f"random bits must have the shape {x.shape} of x; got {random_bits.shape}")
-    if carrier.width == 64 and not jax.config.jax_enable_x64:
+    if carrier.width == 64 and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
         raise ValueError("float64 needs 64-bit integers: call within `with jax.enable_x64(True):`")
     return _kernel(x, random_bits, format=format, rounding=rounding)
 
@@ -350,7 +352,7 @@ def _(primals, tangents):
 
 @jax.custom_jvp
 def narrow(x: jax.Array) -> jax.Array:
-    """Convert float64 to the nearest float32, ties to even, by integer operations: subnormals are not flushed.
+    """Convert float64 to the nearest float32, ties to even, by integer operations that flush nothing.
 
     Args:
         x: float64 array; to be called where x64 is enabled.
@@ -363,7 +365,8 @@ def narrow(x: jax.Array) -> jax.Array:
     bits = lax.bitcast_convert_type(round_bits(x, named("float32"), "nearest_even"), jnp.int64)
     magnitude = bits & wide.magnitude
     field = magnitude >> wide.fraction
-    # Subnormals: the significand, its implicit bit included, in units of the smallest; all that is cut off is zero.
+    # Subnormals: the significand, its implicit bit included, in units of the smallest; all that is cut off is
+    # zero.
     smallest_normal_field = short.min_exponent - wide.min_exponent + 1
     significand = (magnitude & ((1 << wide.fraction) - 1)) | (1 << wide.fraction)
     subnormal = significand >> jnp.clip(shorter + smallest_normal_field - field, 0, wide.width - 1)
@@ -395,37 +398,41 @@ def round_to(
 ) -> jax.Array:
     r"""Round every element of an array to a value of a format.
 
-    With neighbors :math:`a < b` of an element :math:`a + \theta (b - a)` in the format, ``nearest_even`` takes the
-    nearer one, and on a tie the one with an even significand; ``toward_zero`` the one of smaller magnitude;
-    ``stochastic`` takes :math:`b` with probability :math:`\theta`. That probability is exact, except below the
-    smallest subnormal, where it is cut to a multiple of :math:`2^{-32}` (float32) or :math:`2^{-64}` (float64).
+    With neighbors :math:`a < b` of an element :math:`a + \theta (b - a)` in the format, ``nearest_even``
+    takes the nearer one, and on a tie the one with an even significand; ``toward_zero`` the one of smaller
+    magnitude; ``stochastic`` takes :math:`b` with probability :math:`\theta`. That probability is exact,
+    except below the smallest subnormal, where it is cut to a multiple of :math:`2^{-32}` (float32) or
+    :math:`2^{-64}` (float64).
 
-    Beyond the largest number of the format, ``nearest_even`` and ``stochastic`` round as if the exponent went on, and
-    what so leaves the format becomes infinity, NaN or the largest number, as the format says. Finite numbers that
-    ``toward_zero`` rounds never overflow: they become the largest. Infinities stay where the format has them. Every
-    NaN becomes the canonical one; the sign of a zero is kept, also of one to which a number is rounded. In a format
-    without subnormals a number is rounded first, as if there were some, and flushed to zero afterwards.
+    Beyond the largest number of the format, ``nearest_even`` and ``stochastic`` round as if the exponent went
+    on, and what so leaves the format becomes infinity, NaN or the largest number, as the format says. Finite
+    numbers that ``toward_zero`` rounds never overflow: they become the largest. Infinities stay where the
+    format has them. Every NaN becomes the canonical one; the sign of a zero is kept, also of one to which a
+    number is rounded. In a format without subnormals a number is rounded first, as if there were some, and
+    flushed to zero afterwards.
 
-    Numbers are rounded once, straight from the dtype they have. A format with at least the precision and the range of
-    that dtype changes none; of one that exceeds it in range only, the part within the range is meant.
+    Numbers are rounded once, straight from the dtype they have. A format with at least the precision and the
+    range of that dtype changes none; of one that exceeds it in range only, the part within the range is
+    meant.
 
     The derivative is straight-through: that of the identity, in forward and reverse mode.
 
     Args:
-        x: float32 or float64 values of any shape, in an array of JAX or NumPy, a list, or a number (which Python holds
-            as float64). A float64 array of NumPy stays float64 even where x64 is disabled, unless `jax.jit` or
-            `jax.vmap` have made it float32 before it gets here.
+        x: float32 or float64 values of any shape, in an array of JAX or NumPy, a list, or a number (which
+            Python holds as float64). A float64 array of NumPy stays float64 even where x64 is disabled,
+            unless `jax.jit` or `jax.vmap` have made it float32 before it gets here.
         format: A `Format`, or the name of one.
         rounding: ``"nearest_even"``, ``"toward_zero"`` or ``"stochastic"``.
-        key: Key of `jax.random`, for stochastic rounding and for no other. The same key gives the same result.
+        key: Key of `jax.random`, for stochastic rounding and for no other. The same key gives the same
+            result.
 
     Returns:
         Array of the shape and dtype of `x`.
 
     Raises:
         TypeError: If `x` is not float32 or float64.
-        ValueError: If the format or the rounding is unknown, the format lies outside the range of the dtype, or the key
-            is missing or superfluous.
+        ValueError: If the format or the rounding is unknown, the format lies outside the range of the dtype,
+            or the key is missing or superfluous.
 
     >>> round_to([1.00390625, 1.01171875, 65536.0], "float16").tolist()
     [1.00390625, 1.01171875, inf]

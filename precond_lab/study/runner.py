@@ -345,7 +345,7 @@ def _work(
         listen(progress := progress._replace(stage="measuring"))
         for shard, answer in measurers.measure(queue):
             records, again = bookkeeper.settle(shard, answer)
-            queue.extendleft(reversed(again))
+            queue.extend(again)  # behind the others: a shard that makes trouble must not hold them up
             if records:
                 store.save(records)
                 failed = sum(record.status == "failed" for record in records)

@@ -26,7 +26,7 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[object]], right: Se
         widest = max((len(row[index]) for row in cells), default=0)
         least = max(widest if name in right else min(widest, 14), *map(len, name.split()))
         table.add_column(name, justify="right" if name in right else "left", min_width=least)
-        needed += least + 1
+        needed += least + 2
     for row in cells:
         table.add_row(*map(Text, row))
     if terminal:

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 
 Method = Literal["auto", "newton", "elimination"]
 
-_NEWTON_SIZE = 12
+_NEWTON_SIZE = 8
 _NEWTON_STEPS = 500
 
 
@@ -239,7 +239,7 @@ def _newton(h: dict[tuple[int, int], Any], n: int, digits: int) -> dict[tuple[in
     it. The function is self-concordant: the step 1 / (1 + decrement) stays in the cone of positive definite
     matrices, and full steps converge quadratically once the decrement is below 1/4.
     """
-    # By the definition S H S has the projection S^{-1} X S^{-1}; S of powers of two (exact) brings H_ii near 1.
+    # By the definition S H S has the projection S^{-1} X S^{-1}: powers of two in S bring every H_ii near 1.
     power = [mpmath.frexp(h[i, i])[1] // 2 for i in range(n)]
     h = {(i, j): mpmath.ldexp(value, -power[i] - power[j]) for (i, j), value in h.items()}
     edges = list(h)

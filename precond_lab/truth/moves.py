@@ -13,9 +13,9 @@ from precond_lab.interpreter import MOVES, Operation
 def move(operation: Operation, operands: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Apply a primitive of `MOVES` to NumPy arrays of any kind of element, objects too.
 
-    The common ones are NumPy's own. Otherwise the primitive is run on the positions of the elements, in JAX, and
-    the elements then follow their positions. So no element is ever looked at, and every parameter means just what
-    it means to JAX. Results may share memory with operands.
+    The common ones are NumPy's own. Otherwise the primitive is run on the positions of the elements, in
+    JAX, and the elements then follow their positions. So no element is ever looked at, and every parameter
+    means just what it means to JAX. Results may share memory with operands.
 
     Args:
         operation: an operation whose name is in `MOVES`.
@@ -60,10 +60,13 @@ def _is_data(operation: Operation, index: int) -> bool:
 def _bind_move(operation: Operation, arguments: list) -> list:
     if operation.name != "scatter":
         return operation.bind(*arguments)
+    x, indices, updates = arguments
     params = operation.params  # its parameters hold a jaxpr typed for the data: state it anew for positions
     return [
         lax.scatter(
-            *arguments,
+            x,
+            indices,
+            updates,
             params["dimension_numbers"],
             indices_are_sorted=params["indices_are_sorted"],
             unique_indices=params["unique_indices"],

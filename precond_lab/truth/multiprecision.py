@@ -1,9 +1,10 @@
 """Real numbers of many digits, with the infinities and the NaN of IEEE 754.
 
-A number is an mpmath `mpf`; its raw form, on which the functions below work, is mpmath's quadruple. mpmath raises an
-exception where IEEE arithmetic has a value (1/0, the square root of -1, the logarithm of 0), or leaves the real line;
-here every operation has the value that JAX gives it. Two things differ from IEEE arithmetic for good: there is one
-zero, without a sign, and exponents have no bounds, so nothing overflows or underflows.
+A number is an mpmath `mpf`; its raw form, on which the functions below work, is mpmath's quadruple. mpmath
+raises an exception where IEEE arithmetic has a value (1/0, the square root of -1, the logarithm of 0), or
+leaves the real line; here every operation has the value that JAX gives it. Two things differ from IEEE
+arithmetic for good: there is one zero, without a sign, and exponents have no bounds, so nothing overflows
+or underflows.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,8 +13,9 @@ from typing import Any
 
 import mpmath
 import numpy as np
-from mpmath import libmp
+from mpmath import libmp as _libmp
 
+libmp: Any = _libmp  # its types, inferred branch by branch, say nothing
 Raw = tuple[int, int, int, int]
 
 ZERO, ONE, TWO, HALF = libmp.fzero, libmp.fone, libmp.ftwo, libmp.fhalf
@@ -126,14 +128,14 @@ def _one_minus_square(x: Raw, precision: int) -> Raw:
 
 
 def divide(x: Raw, y: Raw, precision: int) -> Raw:
-    """x / y, where x / 0 is infinite and 0 / 0 is NaN."""
+    """The quotient x / y, where x / 0 is infinite and 0 / 0 is NaN."""
     if y != ZERO:
         return libmp.mpf_div(x, y, precision, "n")
     return NAN if x in {ZERO, NAN} else MINUS_INFINITY if is_negative(x) else INFINITY
 
 
 def power(x: Raw, y: Raw, precision: int) -> Raw:
-    """x ** y with the special cases of C's pow: 1 if y = 0 or x = 1, NaN if x < 0 and y is no integer."""
+    """The power x ** y with C's special cases: 1 if y = 0 or x = 1, NaN if x < 0 and y is no integer."""
     if y == ZERO or x == ONE:
         return ONE
     if NAN in {x, y}:
@@ -150,8 +152,8 @@ def power(x: Raw, y: Raw, precision: int) -> Raw:
 
 
 def remainder(x: Raw, y: Raw, precision: int) -> Raw:
-    """x - y trunc(x / y), C's fmod: exact, with the sign of x."""
-    if y == ZERO or not is_finite(x) or y == NAN:
+    """The remainder x - y trunc(x / y), C's fmod: exact, with the sign of x."""
+    if not is_finite(x) or y in {ZERO, NAN}:
         return NAN
     if not is_finite(y):
         return x
@@ -160,12 +162,14 @@ def remainder(x: Raw, y: Raw, precision: int) -> Raw:
 
 
 def polygamma(m: Raw, x: Raw, precision: int) -> Raw:
-    """The derivative of order m of digamma, for a natural number m and x > 0 or between its poles."""
+    """The derivative of order m of digamma, for a natural number m: infinite at its poles where m is odd."""
     if not _integer(m) or is_negative(m) or x in {NAN, MINUS_INFINITY}:
         return NAN
     order = libmp.to_int(m)
     if order and x == INFINITY:
         return ZERO
+    if order % 2 and _integer(x) and (is_negative(x) or x == ZERO):
+        return INFINITY
     return libmp.mpf_psi(order, x, precision, "n")
 
 
@@ -206,7 +210,7 @@ UNARY: dict[str, Callable[[Raw, int], Raw]] = {
     "tanh": _rounded(libmp.mpf_tanh),
 }
 BINARY: dict[str, Callable[[Raw, Raw, int], Raw]] = {
-    "atan2": lambda y, x, p: libmp.mpf_atan2(y, x, p, "n"),
+    "atan2": lambda y, x, p: NAN if NAN in {x, y} else libmp.mpf_atan2(y, x, p, "n"),
     "div": divide,
     "polygamma": polygamma,
     "pow": power,
@@ -217,8 +221,8 @@ BINARY: dict[str, Callable[[Raw, Raw, int], Raw]] = {
 class Reals:
     """The reals at a given number of digits: makes numbers, and gives every function as a NumPy ufunc.
 
-    The numbers belong to an mpmath context of their own, so mpmath's global precision is neither read nor set, and
-    threads do not disturb each other.
+    The numbers belong to an mpmath context of their own, so mpmath's global precision is neither read nor
+    set, and threads do not disturb each other.
 
     Attributes:
         precision: in bits.
@@ -228,7 +232,7 @@ class Reals:
 
     def __init__(self, digits: int) -> None:
         """The reals at `digits` decimal digits."""
-        self._context = mpmath.mp.clone()
+        self._context: Any = mpmath.mp.clone()
         self._context.dps = digits
         self.precision: int = self._context.prec
         self.number: Callable[[Raw], Any] = self._context.make_mpf
@@ -280,7 +284,8 @@ class Reals:
         """The number that a Python, NumPy or mpmath scalar is.
 
         Args:
-            value: an integer or a binary number, which are taken exactly, or a `Fraction`, which is divided out.
+            value: an integer or a binary number, which are taken exactly, or a `Fraction`, which is divided
+            out.
 
         Returns:
             The number.
@@ -304,23 +309,24 @@ class Reals:
         values = np.asarray(values)
         if values.dtype.kind not in "fiubO":  # bfloat16 and float8 are all values of float64
             values = values.astype(np.float64)
-        numbers = np.empty(values.shape, dtype=object)
-        numbers.ravel()[:] = [self.exact(value) for value in values.ravel().tolist()]
-        return numbers
+        make = self.number
+        if values.dtype.kind == "O":
+            elements = [self.exact(value) for value in values.ravel()]
+        else:
+            raw = libmp.from_float if values.dtype.kind == "f" else libmp.from_int
+            elements = [make(raw(value)) for value in values.ravel().tolist()]
+        return _object_array(elements, values.shape)
 
     def sums(self, lanes: np.ndarray) -> np.ndarray:
         """Sums over the last axis, each rounded once."""
-        flat = [self._context.fsum(lane) for lane in lanes.reshape(-1, lanes.shape[-1]).tolist()] if lanes.size else []
-        sums = np.full(lanes.shape[:-1], self.zero, dtype=object)
-        if flat:
-            sums.ravel()[:] = flat
-        return sums
+        rows = lanes.reshape(int(np.prod(lanes.shape[:-1])), lanes.shape[-1]).tolist()
+        return _object_array([self._context.fsum(row) for row in rows], lanes.shape[:-1])
 
     def product(self, A: np.ndarray, B: np.ndarray) -> np.ndarray:
         """The matrix product of ``[m, k]`` and ``[k, n]``, each inner product rounded once.
 
-        Rows of A and columns of B are aligned to a common exponent, so that the sums run over Python integers: exact,
-        and several times faster than multiplying and adding one number after the other.
+        Rows of A and columns of B are aligned to a common exponent, so that the sums run over Python
+        integers: exact, and several times faster than multiplying and adding one number after the other.
         """
         if not A.size or not B.size:
             return np.full((A.shape[0], B.shape[1]), self.zero, dtype=object)
@@ -336,7 +342,7 @@ class Reals:
 
 
 def _aligned(A: np.ndarray) -> tuple[np.ndarray, list[int]] | None:
-    """Integers and one exponent for each row; None where a row is not finite or spreads too far to be aligned."""
+    """Integers and an exponent for each row; None where a row is not finite or spreads too far."""
     integers, exponents = np.zeros(A.shape, dtype=object), []
     for i, row in enumerate(A):
         raws = [x._mpf_ for x in row]
@@ -361,12 +367,17 @@ def _minimum(x: Any, y: Any) -> Any:
 
 def published(numbers: np.ndarray, digits: int) -> np.ndarray:
     """The same array in mpmath's own numbers, `mpmath.mpf`, rounded to `digits` digits."""
-    bits = libmp.dps_to_prec(digits)
-    results = np.empty(numbers.shape, dtype=object)
-    results.ravel()[:] = [mpmath.mp.make_mpf(libmp.mpf_pos(x._mpf_, bits, "n")) for x in numbers.ravel()]
-    return results
+    bits, make, rounded = libmp.dps_to_prec(digits), mpmath.mp.make_mpf, libmp.mpf_pos
+    elements = [make(rounded(x._mpf_, bits, "n")) for x in numbers.ravel().tolist()]
+    return _object_array(elements, numbers.shape)
+
+
+def _object_array(elements: list, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.empty(len(elements), dtype=object)
+    array[:] = elements
+    return array.reshape(shape)
 
 
 def ordering(values: Sequence[Any]) -> list[tuple]:
-    """Keys that sort numbers as JAX does: ascending, NaN last. Most comparisons end at the float64 of a number."""
+    """Keys that sort as JAX does: ascending, NaN last. Most comparisons end at a number's float64."""
     return [(x != x, float(x), x) for x in values]  # noqa: PLR0124

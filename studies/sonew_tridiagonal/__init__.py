@@ -1,0 +1,1 @@
+"""SONew's tridiagonal LogDet projection in low precision, on gradient statistics of a deep autoencoder."""

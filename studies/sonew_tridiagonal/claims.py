@@ -1,0 +1,283 @@
+"""What the literature and the theory claim of the tridiagonal projection, and how the rows settle it."""
+
+import math
+from collections.abc import Callable, Iterable
+
+from precond_lab.study import Claim, Judgement, Row, Status
+
+from .cases import Part
+
+SONEW = "SONew (Devvrit et al., NeurIPS 2023, arXiv 2311.10085)"
+
+
+def of(rows: Iterable[Row], part: Part, **axes: object) -> list[Row]:
+    """The rows of a part at given values of its axes."""
+    return [row for row in rows if row["part"] == part.value and all(row[k] == v for k, v in axes.items())]
+
+
+def pipeline(rows: Iterable[Row], storage: str, arithmetic: str, stabilization: str) -> list[Row]:
+    """The gradient rows of one pipeline, statistics accumulated in its storage format."""
+    axes = {"storage": storage, "arithmetic": arithmetic, "stabilization": stabilization}
+    return of(rows, Part.GRADIENTS, statistics="accumulated", **axes)
+
+
+def _settle(holds: bool, figure: str) -> Judgement:
+    return Judgement(Status.CONFIRMED if holds else Status.REFUTED, figure)
+
+
+def error_within_bound(rows: list[Row]) -> Judgement:
+    """C5."""
+    found = of(rows, Part.SIGNIFICANDS)
+    worst = max(found, key=lambda row: row["largest_error_over_bound"])
+    figures = ", ".join(
+        f"{row['largest_error_over_bound']:.4f} in {row['format']} ({row['triples']:,} triples"
+        f"{', all there are' if row['stride'] == 1 else ''})"
+        for row in found
+    )
+    return _settle(worst["largest_error_over_bound"] <= 1, f"Largest |fl(s) - s| / (s kappa u): {figures}.")
+
+
+def breakdown_below_two_u(rows: list[Row]) -> Judgement:
+    """C6."""
+    found = of(rows, Part.SIGNIFICANDS)
+    figures = "; ".join(
+        f"{row['format']}: {row['breakdowns']:,} breakdowns ({row['infinite_D']:,} infinite D, {row['negative_D']:,} "
+        f"negative), the last at 1 - beta^2 = {row['largest_pivot_of_breakdown_in_u']:.3f} u"
+        for row in found
+    )
+    occur = all(row["breakdowns"] > 0 for row in found)
+    return _settle(occur and all(row["largest_pivot_of_breakdown_in_u"] < 2 for row in found), figures + ".")
+
+
+def degenerate_inputs(rows: list[Row]) -> Judgement:
+    """C7."""
+    found = of(rows, Part.DEGENERATE)
+    wrong = sum(row["schur_of_few_gradients_not_degenerate"] + row["schur_of_twins_not_degenerate"] for row in found)
+    total = sum(row["schur_of_few_gradients"] + row["schur_of_twins"] for row in found)
+    return _settle(wrong == 0, f"{wrong} of {total:,} Schur complements, in rationals, neither zero nor undefined.")
+
+
+def finite_after_stabilization(rows: list[Row]) -> Judgement:
+    """C8."""
+    found = of(rows, Part.FUZZ)
+    bad = sum(row["bad_D"] + row["nonfinite_without_overflow"] for row in found)
+    overflow = ", ".join(
+        f"{row['nonfinite_directions']:,} in {row['format']} at tolerance {row['tolerance']}"
+        for row in found
+        if row["nonfinite_directions"]
+    )
+    return _settle(
+        bad == 0,
+        f"{bad} violations in {sum(row['chains'] for row in found):,} drawn chains; directions that are not finite "
+        f"because a result overflowed the format: {overflow or 'none'}.",
+    )
+
+
+def descent(rows: list[Row]) -> Judgement:
+    """C9, as L D L^T."""
+    found = of(rows, Part.FUZZ)
+    ascents = sum(row["ascents"] for row in found)
+    real = [row for row in of(rows, Part.GRADIENTS) if row["stabilization"] != "none" and row["zero_diagonal"] == 0]
+    real = [row for row in real if row["nonfinite_directions"] == 0]
+    uphill = sum(not row["descent"] for row in real)
+    return _settle(
+        ascents == uphill == 0,
+        f"{ascents} ascent directions in {sum(row['chains'] for row in found):,} drawn chains, {uphill} in {len(real):,} "
+        "cases of real gradients.",
+    )
+
+
+def descent_of_explicit(rows: list[Row]) -> Judgement:
+    """C9, with X formed."""
+    found = of(rows, Part.FUZZ)
+    figures = ", ".join(
+        f"{row['ascents_of_explicit_X']:,} in {row['format']} at {row['tolerance']}" for row in found
+    )
+    chains = found[0]["chains"]
+    return _settle(
+        not any(row["ascents_of_explicit_X"] for row in found), f"Ascent directions in {chains:,} drawn chains: {figures}."
+    )
+
+
+def condition_not_raised(rows: list[Row]) -> Judgement:
+    """C10."""
+    found = of(rows, Part.SCALING)
+    raised = sum(row["chains_with_larger_condition"] for row in found)
+    relative = sum(row["changed_by_scaling_relative"] for row in found)
+    absolute = sum(row["changed_by_scaling_absolute"] for row in found)
+    edges = sum(row["edges"] for row in found)
+    return _settle(
+        raised == relative == 0 and absolute > 0,
+        f"{raised} chains with a larger kappa; scaling H changed {relative} decisions of the relative rule and "
+        f"{absolute:,} of the absolute one, of {2 * edges:,}.",
+    )
+
+
+def bound_survives_rounding(rows: list[Row]) -> Judgement:
+    """C10, with s itself computed in low precision."""
+    found = of(rows, Part.SCALING)
+    worst = max(row["largest_bound_after_times_tolerance"] for row in found)
+    figures = ", ".join(f"{row['largest_bound_after_times_tolerance']:.2f} in {row['format']}" for row in found)
+    return _settle(worst <= 1, f"Largest kappa gamma / 2 over kept edges, at gamma = 2u: {figures}.")
+
+
+def stabilization_rescues(rows: list[Row]) -> Judgement:
+    """C13."""
+    naive = pipeline(rows, "bfloat16", "bfloat16", "none")
+    layers = {row["layer"] for row in naive}
+    broken = {row["layer"] for row in naive if row["nonfinite_directions"]}
+    always = {layer for layer in layers if all(r["nonfinite_directions"] for r in naive if r["layer"] == layer)}
+    cured = [row for tolerance in ("0", "2u") for row in pipeline(rows, "bfloat16", "bfloat16", tolerance)]
+    failed = [row for row in cured if row["nonfinite_directions"] or not row["descent"]]
+    return _settle(
+        broken == layers and not failed,
+        f"Without it the direction is not finite in {len(broken)} of {len(layers)} layers ({len(always)} at every step "
+        f"looked at); with tolerance 0 or 2u it is finite and a descent direction in {len(cured) - len(failed)} of "
+        f"{len(cured)} cases.",
+    )
+
+
+def _share(rows: list[Row], threshold: float) -> float:
+    return sum(row["cosine_to_reduced"] >= threshold for row in rows) / len(rows)
+
+
+def _median_cosine(rows: list[Row]) -> float:
+    values = sorted(0.0 if math.isnan(r["cosine_to_reduced"]) else r["cosine_to_reduced"] for r in rows)
+    return values[len(values) // 2]
+
+
+def tolerance_buys_accuracy(rows: list[Row]) -> Judgement:
+    """C14."""
+    zero, two, eight = (pipeline(rows, "bfloat16", "bfloat16", tolerance) for tolerance in ("0", "2u", "8u"))
+    shares = _share(zero, 0.98), _share(two, 0.98), _share(eight, 0.998)
+    figure = (
+        f"Cosine to the exact reduced-graph direction: at least 0.98 in {shares[0]:.0%} of cases at tolerance 0 (median "
+        f"{_median_cosine(zero):.3f}), in {shares[1]:.0%} at 2u (median {_median_cosine(two):.4f}, least "
+        f"{min(r['cosine_to_reduced'] for r in two):.4f}); at least 0.998 in {shares[2]:.0%} at 8u (least "
+        f"{min(r['cosine_to_reduced'] for r in eight):.4f})."
+    )
+    return _settle(shares[0] < 0.9 and shares[1] >= 0.9 and shares[2] >= 0.9, figure)
+
+
+def wide_arithmetic_is_no_cure(rows: list[Row]) -> Judgement:
+    """C15."""
+    wide = pipeline(rows, "bfloat16", "float32", "0")
+    tied = pipeline(rows, "bfloat16", "bfloat16", "2u")
+    worse = [
+        a["cosine_to_full"] < b["cosine_to_full"] or math.isnan(a["cosine_to_full"])
+        for a, b in zip(_ordered(wide), _ordered(tied), strict=True)
+    ]
+    return _settle(
+        sum(worse) >= 0.9 * len(worse),
+        f"float32 arithmetic at tolerance 0 is further from the exact full direction than bfloat16 at 2u in {sum(worse)} of "
+        f"{len(worse)} cases; median cosine {_median_full(wide):.3f} against {_median_full(tied):.3f}.",
+    )
+
+
+def _ordered(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: (row["layer"], row["t"]))
+
+
+def _median_full(rows: list[Row]) -> float:
+    values = sorted(0.0 if math.isnan(r["cosine_to_full"]) else r["cosine_to_full"] for r in rows)
+    return values[len(values) // 2]
+
+
+def answer(rows: list[Row]) -> str:
+    """The study's question, answered by its bfloat16 rows."""
+    naive, zero, two = (pipeline(rows, "bfloat16", "bfloat16", s) for s in ("none", "0", "2u"))
+    broken = sum(row["verdict"] == "breakdown" for row in naive)
+    return (
+        f"Not by itself: without stabilization {broken} of {len(naive)} bfloat16 projections break down. Algorithm 3 with "
+        f"tolerance 0 makes all of them finite descent directions, but with a median cosine of {_median_cosine(zero):.2f} "
+        f"to the exact direction on the same edges; a tolerance of 2u, twice the unit roundoff of the storage format, "
+        f"raises that to {_median_cosine(two):.3f}, at the price of dropping "
+        f"{_mean(row['dropped_fraction'] for row in two):.0%} of the edges."
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return sum(values) / len(values)
+
+
+def _claim(name: str, sentence: str, source: str, judge: Callable[[list[Row]], Judgement]) -> Claim:
+    return Claim(name, sentence, source, judge)
+
+
+CLAIMS = (
+    _claim(
+        "C5",
+        "The Schur complement s computed in a low precision has a relative error of at most kappa u, where kappa = 2 / (1 - "
+        "beta^2) is the condition number bound and u the unit roundoff.",
+        "derived from the condition number of " + SONEW,
+        error_within_bound,
+    ),
+    _claim(
+        "C6",
+        "From exactly stored positive definite inputs the computed s can be zero or negative, and only where 1 - beta^2 < 2u.",
+        "derived",
+        breakdown_below_two_u,
+    ),
+    _claim(
+        "C7",
+        "Identical adjacent gradient histories give s = 0, and with at most b gradients every s_j (j <= n - b) of a band b "
+        "is zero or undefined.",
+        SONEW + ", theorem on degenerate inputs",
+        degenerate_inputs,
+    ),
+    _claim(
+        "C8",
+        "After Algorithm 3 with any tolerance of at least 0, all D are finite and positive and the direction is finite, for "
+        "every H with a positive diagonal, short of overflow.",
+        SONEW + ", Algorithm 3",
+        finite_after_stabilization,
+    ),
+    _claim(
+        "C9",
+        "After Algorithm 3 the direction u = L (D (L^T g)) is a descent direction, g^T u > 0, in low precision too.",
+        SONEW,
+        descent,
+    ),
+    _claim(
+        "C9-explicit",
+        "The same holds for u = X g with the entries of X formed first, as in the published code.",
+        SONEW + ", published code",
+        descent_of_explicit,
+    ),
+    _claim(
+        "C10",
+        "Dropping edges never raises the condition number, and the relative rule drops the same edges of H and of c H (an "
+        "absolute one does not).",
+        SONEW + ", theorem on Algorithm 3; invariance derived",
+        condition_not_raised,
+    ),
+    _claim(
+        "C10-rounded",
+        "After the relative rule with tolerance gamma the condition number is below 2 / gamma, although s is itself computed "
+        "in low precision.",
+        "derived",
+        bound_survives_rounding,
+    ),
+    _claim(
+        "C13",
+        "Without Algorithm 3 the projection fails in bfloat16 on real gradient statistics; with it, it works: finite "
+        "descent directions.",
+        SONEW,
+        stabilization_rescues,
+    ),
+    _claim(
+        "C14",
+        "Tolerance 0 is safe but inaccurate; 2u gives a cosine of at least 0.98 to the exact direction on the reduced graph, "
+        "8u at least 0.998.",
+        "derived",
+        tolerance_buys_accuracy,
+    ),
+    _claim(
+        "C15",
+        "Doing the arithmetic in float32 on statistics stored in bfloat16 does not replace a tolerance tied to the storage "
+        "format.",
+        "derived",
+        wide_arithmetic_is_no_cure,
+    ),
+)
