@@ -204,6 +204,8 @@ CALLS = {
     "custom_vjp_call_jaxpr": "fun_jaxpr",
     "custom_vmap_call": "call",
     "composite": "jaxpr",
+    "eval_jaxpr": "call_jaxpr",
+    "call_hi_primitive": "_prim",
 }
 
 
@@ -211,7 +213,17 @@ def _called(operation: Operation) -> Any:
     parameter = CALLS[operation.name]
     if parameter not in operation.params:
         parameter = "call_jaxpr"  # JAX is moving to this one name
-    return operation.params[parameter]
+    called = operation.params[parameter]
+    return _expanded(called, operation.inputs) if hasattr(called, "expand") else called
+
+
+def _expanded(primitive: Any, inputs: Sequence[jax.ShapeDtypeStruct]) -> Any:
+    """What a function that is a primitive of its own since jax 0.12 (`jnp.searchsorted`) consists of."""
+
+    def flat(*leaves: jax.Array) -> Any:
+        return primitive.expand(*jax.tree.unflatten(primitive.in_tree, leaves))
+
+    return jax.make_jaxpr(flat)(*inputs)
 
 
 class Scan(NamedTuple):

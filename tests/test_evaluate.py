@@ -1,4 +1,4 @@
-"""Laws of `evaluate` over a table of programs: near binary64, independent of the digits, exact on rationals."""
+"""Laws of `evaluate` over a table of programs: near binary64, the same at any digits, exact on rationals."""
 
 import threading
 from fractions import Fraction
@@ -162,7 +162,7 @@ PROGRAMS = [
     Case("random", lambda key, x: x + jax.random.normal(key, (12,)), (jax.random.key(3), x)),
     Case(
         "keys",
-        lambda key: lax.map(lambda k: jax.random.uniform(k), jax.random.split(key, 3)),
+        lambda key: lax.map(jax.random.uniform, jax.random.split(key, 3)),
         (jax.random.key(1),),
     ),
     Case("debug print", lambda x: (jax.debug.callback(lambda _: None, x), x / 3)[1], (x,)),
@@ -180,7 +180,7 @@ def test_agrees_with_binary64(case):
     keywords = KEYWORDS.get(case.name, {})
     exact = evaluate(case.f, *case.args, **keywords)
     with jax.enable_x64(True):
-        native = case.f(*case.args, **keywords)
+        native = case.f(*jax.tree.map(jnp.asarray, case.args), **keywords)
     assert jax.tree.structure(exact) == jax.tree.structure(native)
     n = size(case.args) + size(native)
     for a, b in zip(jax.tree.leaves(exact), jax.tree.leaves(native), strict=True):
@@ -197,8 +197,6 @@ def test_agrees_with_binary64(case):
 
 @pytest.mark.parametrize("case", PROGRAMS, ids=lambda case: case.name)
 def test_more_digits_change_only_the_last(case):
-    if case.name in {"while", "while under vmap"}:
-        pytest.skip("ends at a tolerance of its own, which is the next law")
     keywords = KEYWORDS.get(case.name, {})
     few = evaluate(case.f, *case.args, digits=30, **keywords)
     many = evaluate(case.f, *case.args, digits=60, **keywords)
@@ -235,7 +233,7 @@ def test_rationals_are_exact():
 numbers = st.floats(-1e6, 1e6, allow_subnormal=False)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(numbers, numbers, numbers)
 def test_arithmetic_is_that_of_fractions(x, y, z):
     value = evaluate(lambda x, y, z: (x * y + z) / (y * y + 1), x, y, z).item()
@@ -245,7 +243,7 @@ def test_arithmetic_is_that_of_fractions(x, y, z):
     assert error <= Fraction(1, 10**50) * (abs(X * Y) + abs(Z)) / (Y * Y + 1) * 3
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.tuples(st.floats(-1e300, 1e300), st.floats(-1e300, 1e300)), min_size=1, max_size=5))
 def test_inner_products_are_rounded_once(pairs):
     a, b = map(np.array, zip(*pairs, strict=True))
@@ -311,9 +309,11 @@ def test_precision_neither_leaks_nor_is_read():
     for thread in threads:
         thread.join()
     assert mpmath.mp.prec == before
+    with mpmath.workdps(100):
+        exact = mpmath.exp(1) / 3
     for digits, values in results.items():
         with mpmath.workdps(digits):
-            assert values == [mpmath.exp(1) / 3] * 3
+            assert values == [+exact] * 3
 
 
 SPECIAL = np.array([0.0, 1, -1, 2, -2.5, 0.5, -0.5, 1.5, np.inf, -np.inf, np.nan, 1e-30, 3.5, 1e10, -3])
@@ -333,9 +333,10 @@ def assert_same(value, native):
 @pytest.mark.parametrize("name", [*UNARY, "erf_inv", "is_finite"])
 def test_special_values_of_one_argument(name):
     f = NAMES.get(name) or getattr(lax, name)
+    x = SPECIAL[1:] if name == "digamma" else SPECIAL  # at 0, releases of JAX differ
     with jax.enable_x64(True):
-        native = np.asarray(f(SPECIAL))
-    assert_same(Reals(40).functions[name](Reals(40).array(SPECIAL)), native)
+        native = np.asarray(f(x))
+    assert_same(Reals(40).functions[name](Reals(40).array(x)), native)
 
 
 @pytest.mark.parametrize("name", [*BINARY, "max", "min", "logaddexp"])
@@ -343,8 +344,9 @@ def test_special_values_of_two_arguments(name):
     f = getattr(lax, name, None) or getattr(jnp, name)
     first = [0.0, 1.0, 2.0, 3.0] if name == "polygamma" else SPECIAL
     x, y = map(np.ravel, np.meshgrid(first, SPECIAL))
-    if name == "polygamma":  # XLA has NaN where the limit is 0, and a value where there is none
-        x, y = x[np.isfinite(y)], y[np.isfinite(y)]
+    if name == "polygamma":  # at infinity XLA has NaN for the limit 0; at 0, releases of JAX differ
+        known = np.isfinite(y) & (y != 0)
+        x, y = x[known], y[known]
     with jax.enable_x64(True):
         native = np.asarray(f(x, y))
     assert_same(Reals(40).functions[name](Reals(40).array(x), Reals(40).array(y)), native)
@@ -414,12 +416,12 @@ def test_empty_arrays():
 
 
 REFUSED = [
-    ("cholesky", jnp.linalg.cholesky, spd(3)),
+    ("cholesky", lambda A: jnp.linalg.cholesky(A + 0), spd(3)),
     ("eigh", lambda A: jnp.linalg.eigh(A)[0], spd(3)),
     ("lu", lambda A: jnp.linalg.solve(A, A), spd(3)),
     ("qr", lambda A: jnp.linalg.qr(A)[1], spd(3)),
     ("triangular_solve", lambda A: jax.scipy.linalg.solve_triangular(A, A), spd(3)),
-    ("fft", lambda x: jnp.abs(jnp.fft.fft(x)), x),
+    ("fft", lambda x: jnp.abs(jnp.fft.rfft(x)), x),
     ("complex", lambda x: jnp.abs(lax.complex(x, x)), x),
     ("conv_general_dilated", lambda x: jnp.convolve(x, x), x),
     ("nextafter", lambda x: jnp.nextafter(x, 2 * x), x),

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from precond_lab.interpreter import (
     MOVES,
@@ -25,10 +26,6 @@ from precond_lab.truth.moves import move
 x = np.arange(12, dtype=np.float32)
 A = np.arange(20, dtype=np.float32).reshape(4, 5)
 i = np.array([2, 0, 7, 2])
-
-
-def checkpoint_name(x):
-    return jax.ad_checkpoint.checkpoint_name(x, "x")
 
 
 # program, and its arguments after the first, by the name of the primitive that it is there for
@@ -54,10 +51,9 @@ PROGRAMS = {
         lambda A: A.astype(int).at[i].get(mode="fill"),
         lambda A: (A > 3).at[i].get(mode="fill"),
         jax.vmap(lambda row: row[i % 5]),
-        jax.vmap(lambda row, k: row[k], in_axes=(0, None))
-        and (lambda A: jnp.take_along_axis(A, i[:, None] % 5, 1)),
+        lambda A: jnp.take_along_axis(A, i[:, None] % 5, 1),
     ],
-    "name": [checkpoint_name],
+    "name": [lambda A: checkpoint_name(A, "A")],
     "optimization_barrier": [lambda A: lax.optimization_barrier((A, i))[0]],
     "pad": [
         lambda A: lax.pad(A, 9.0, [(1, 2, 0), (0, 3, 2)]),
@@ -87,7 +83,7 @@ PROGRAMS = {
     "stop_gradient": [lax.stop_gradient],
     "tile": [lambda A: jnp.tile(A, (2, 3))],
     "transpose": [jnp.transpose, lambda A: A[None].transpose(2, 0, 1)],
-    "unstack": [lambda A: jnp.unstack(A, axis=1)],
+    "unstack": [lambda A: jnp.unstack(A, axis=1), lambda A: jnp.unstack(A[0])],
 }
 # made by transformations over several devices, by layouts, or on an accelerator alone
 UNBUILT = {"copy_p", "layout_constraint", "pvary", "reshard", "roll"}
@@ -207,7 +203,12 @@ CONTROL = {
         x,
     ),
     "calls": (jax.jit(lambda x: jax.checkpoint(jnp.sin)(x) + jax.jit(doubled)(x) + jax.nn.relu(x)), x),
-    "composite": (lambda x: lax.composite(lambda x: x * 2, name="lab.twice")(x), x),
+    "composite": (lambda x: lax.composite(lambda y: y * 2, name="lab.twice")(x + 1), x),
+    "derivative of a remat": (
+        jax.grad(lambda x: jax.checkpoint(lambda y: CONTROL["scan"][0](y)[0] ** 2)(x)),
+        x,
+    ),
+    "a primitive made of others": (lambda x: jnp.interp(x + 0.5, x, -x), x),
     "derivative": (jax.grad(lambda x: jnp.sum(doubled(jax.nn.silu(x)))), x),
 }
 

@@ -1,5 +1,6 @@
 """Judge one function, at one input, in one arithmetic."""
 
+import textwrap
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -60,7 +61,8 @@ class Diagnosis(NamedTuple):
             rows.insert(1, ("truncation error", f"{self.truncation_error:.3g}", "many digits against the target"))
         counts = {name.replace("_", " "): int(n) for name, n in self.events._asdict().items()}
         happened = ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "none"
-        lines = [f"{self.verdict.upper()} in {self.arithmetic}", f"  {self.verdict.prose}", ""]
+        prose = textwrap.wrap(self.verdict.prose, 98, initial_indent="  ", subsequent_indent="  ")
+        lines = [f"{self.verdict.upper()} in {self.arithmetic}", *prose, ""]
         lines += [f"  {name:<17}{value:>10}   {meaning}" for name, value, meaning in rows]
         lines.append(f"  {'events':<17}{happened:>10}")
         return "\n".join(lines)

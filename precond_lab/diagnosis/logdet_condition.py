@@ -66,20 +66,32 @@ def projection_condition(H: ArrayLike, kept: ArrayLike | None = None) -> Project
         ([3.0, 2.0, 5.0, 3.0], 1)
     """
     H = _banded(H)
-    mask = np.ones(H[1:].shape, bool) if kept is None else np.asarray(kept, bool)
-    if mask.shape != H[1:].shape:
-        raise ValueError(f"kept has shape {mask.shape}; H needs a mask of shape {H[1:].shape}")
-    chosen = np.flatnonzero(mask[0, :-1]) if len(mask) else np.empty(0, int)
-    exists = bool(np.all((H[0] > 0) & np.isfinite(H[0])))
-    if len(chosen) == 0:
-        pivot = 1.0 if exists else np.nan
-        return _condition(pivot, None, 0, exists)
-    pivot = pivots(H)[chosen]
-    worst = int(np.argmin(np.where(np.isnan(pivot), -np.inf, pivot)))
-    return _condition(float(pivot[worst]), int(chosen[worst]), len(chosen), exists)
+    if kept is not None and np.shape(kept) != H[1:].shape:
+        raise ValueError(f"kept has shape {np.shape(kept)}; H needs a mask of shape {H[1:].shape}")
+    if not np.all((H[0] > 0) & np.isfinite(H[0])):
+        return _condition(np.nan, None, 0, exists=False)
+    return condition_of_pivots(pivots(H), kept)
 
 
-def _condition(pivot: float, worst: int | None, edges: int, exists: bool) -> ProjectionCondition:
+def condition_of_pivots(pivot: np.ndarray, kept: ArrayLike | None = None) -> ProjectionCondition:
+    """The same from the pivots of an H with a positive diagonal, where these are at hand.
+
+    Args:
+        pivot: ``[n-1]``, as :func:`pivots` gives them.
+        kept: bool ``[1, n]``, the edges of the reduced graph; None for all.
+
+    Returns:
+        The condition numbers.
+    """
+    edges = np.arange(len(pivot)) if kept is None else np.flatnonzero(np.asarray(kept, bool)[:, :-1])
+    if len(edges) == 0:
+        return _condition(1.0, None, 0, exists=True)
+    values = pivot[edges]
+    worst = int(np.argmin(np.where(np.isnan(values), -np.inf, values)))
+    return _condition(float(values[worst]), int(edges[worst]), len(edges), exists=True)
+
+
+def _condition(pivot: float, worst: int | None, edges: int, *, exists: bool) -> ProjectionCondition:
     if not (exists and pivot > 0):
         return ProjectionCondition(np.inf, np.inf, np.inf, np.inf, pivot, worst, edges)
     if worst is None:

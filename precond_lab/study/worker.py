@@ -200,8 +200,10 @@ def attempt(study: Study, points: Sequence[Mapping[str, Plain]], context: Contex
     return Reply(results, trace, misuse, time.perf_counter() - begun, device())
 
 
-def compilation_cache() -> dict[str, str]:
-    """Environment that lets JAX keep compiled programs on disk, so that each is compiled once for all.
+def environment() -> dict[str, str]:
+    """Environment of a worker: compiled programs are kept on disk for all workers, and NumPy takes one thread each.
+
+    Workers share the cores by taking different cases; BLAS threads of each on all cores would wait for one another.
 
     Returns:
         Variables with their values, without those that are set already.
@@ -211,6 +213,9 @@ def compilation_cache() -> dict[str, str]:
     wanted = {
         "JAX_COMPILATION_CACHE_DIR": platformdirs.user_cache_dir("precond_lab") + "/jax",
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
     }
     return {name: value for name, value in wanted.items() if name not in os.environ}
 
@@ -237,7 +242,7 @@ def serve(connection: Connection, location: Path, options: Options, cache: Path)
     threading.Thread(target=_follow_parent, daemon=True).start()
     # What a study prints is no result: standard output belongs to the parent's answer alone.
     os.dup2(2, 1)
-    os.environ.update(compilation_cache())
+    os.environ.update(environment())
     try:
         study = load(location)
     except StudyError as error:

@@ -34,7 +34,7 @@ def _move_positions(operation: Operation, operands: Sequence[np.ndarray]) -> lis
     is_data = [_is_data(operation, i) for i in range(len(operands))]
     pool = [np.asarray(x) for x, data in zip(operands, is_data, strict=True) if data]
     offsets = np.cumsum([1, *(x.size for x in pool)])
-    # position 0 is what an out-of-bounds gather gives
+    # position 0 is where an out-of-bounds gather reads
     numbered = iter(
         jnp.asarray(np.arange(start, start + x.size).reshape(x.shape), jnp.int32)
         for start, x in zip(offsets, pool, strict=False)
@@ -44,8 +44,10 @@ def _move_positions(operation: Operation, operands: Sequence[np.ndarray]) -> lis
     ]
     params = {"fill_value": 0} if operation.name == "gather" else {}
     positions = _bind_move(operation._replace(params={**operation.params, **params}), arguments)
-    flat = np.concatenate([_fill(operation, pool[0]), *(x.ravel() for x in pool)])
-    return [flat[np.asarray(p)] for p in positions]
+    flat = np.concatenate([x.ravel() for x in pool])
+    if any(np.any(np.asarray(p) == 0) for p in positions):
+        flat = np.append(flat, _fill(operation, pool[0]))  # position 0 is index -1
+    return [flat[np.ravel(p) - 1].reshape(np.shape(p)) for p in positions]
 
 
 def _is_data(operation: Operation, index: int) -> bool:
@@ -82,7 +84,7 @@ def _fill(operation: Operation, data: np.ndarray) -> np.ndarray:
         bounds = np.iinfo(data.dtype) if kind != "b" else None
         fill = True if bounds is None else bounds.min if kind == "i" else bounds.max
     fill = np.nan if fill is None else fill
-    if kind == "O" and data.size and operation.name == "gather":
+    if kind == "O" and data.size:
         fill = type(data.flat[0])(fill)
     return np.asarray([fill]).astype(data.dtype)
 
@@ -95,7 +97,7 @@ def _broadcast_in_dim(operation: Operation, x: np.ndarray) -> np.ndarray:
 
 
 def _reshape(operation: Operation, x: np.ndarray) -> np.ndarray:
-    order = operation.params.get("dimensions")
+    order = operation.params.get("dimensions") if operation.name == "reshape" else None
     return (x if order is None else x.transpose(order)).reshape(operation.outputs[0].shape)
 
 

@@ -242,6 +242,9 @@ class Reals:
             **{name: np.frompyfunc(self._binary(raw), 2, 1) for name, raw in BINARY.items()},
             "erf_inv": np.frompyfunc(self._erf_inv, 1, 1),
             "is_finite": np.frompyfunc(lambda x: is_finite(x._mpf_), 1, 1),
+            "eq_to": np.frompyfunc(lambda x, y: not _total_order(x, y) and not _total_order(y, x), 2, 1),
+            "le_to": np.frompyfunc(lambda x, y: not _total_order(y, x), 2, 1),
+            "lt_to": np.frompyfunc(_total_order, 2, 1),
             "logaddexp": np.frompyfunc(self._logaddexp, 2, 1),
             "max": np.frompyfunc(_maximum, 2, 1),
             "min": np.frompyfunc(_minimum, 2, 1),
@@ -376,6 +379,11 @@ def _object_array(elements: list, shape: tuple[int, ...]) -> np.ndarray:
     array = np.empty(len(elements), dtype=object)
     array[:] = elements
     return array.reshape(shape)
+
+
+def _total_order(x: Any, y: Any) -> bool:
+    """Whether x < y where NaN comes last."""
+    return bool(x < y) or (x == x and y != y)  # noqa: PLR0124
 
 
 def ordering(values: Sequence[Any]) -> list[tuple]:

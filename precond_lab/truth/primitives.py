@@ -230,8 +230,8 @@ NUMBERS: dict[str, Compute] = {
         name: _function(name)
         for name in """
         acos acosh asin asinh atan atan2 atanh cbrt ceil cos cosh digamma div erf erf_inv erfc exp exp2
-        expm1 floor is_finite lgamma log log1p log2 logistic max min one_minus_square polygamma reciprocal
-        rem rsqrt sign sin sinh sqrt tan tanh
+        expm1 floor eq_to is_finite le_to lgamma lt_to log log1p log2 logistic max min one_minus_square
+        polygamma reciprocal rem rsqrt sign sin sinh sqrt tan tanh
         """.split()  # noqa: SIM905
     },
     "abs": _operator(np.absolute),

@@ -36,19 +36,21 @@ def rule_for(operation: Operation) -> Rule:
         UnsupportedPrimitiveError: it has none.
     """
     name, values = operation.name, (*operation.inputs, *operation.outputs)
-    if any(_is_complex(value.dtype) for value in values):
-        raise operation.refuse("evaluate", "complex numbers have no rule: write the real and imaginary parts")
     if name in CONTROL:
         return CONTROL[name]
     if name in REFUSED:
         raise operation.refuse("evaluate", REFUSED[name])
+    if any(_is_complex(value.dtype) for value in values):
+        raise operation.refuse("evaluate", "complex numbers have no rule: write the real and imaginary parts")
     if not any(is_floating(value.dtype) for value in values):
         return _integer_rule
     if name in NUMBERS:
         return partial(_number_rule, NUMBERS[name])
     if name in MOVES:
         return _move_rule
-    if name == "bitcast_convert_type" and not is_floating(operation.inputs[0].dtype):
+    if name == "bitcast_convert_type":
+        if is_floating(operation.inputs[0].dtype):
+            raise operation.refuse("evaluate", "the bits of a number belong to a format; here there is none")
         return _native_rule  # the bits are integers, and say exactly which number they are
     raise operation.refuse("evaluate", "it has no rule; write it in plain jax.numpy operations")
 

@@ -163,7 +163,6 @@ def fuzz(case: Mapping[str, Any]) -> dict[str, Any]:
     tolerance = float(case["tolerance"].removesuffix("u")) * format.unit_roundoff
     counts = dict.fromkeys(
         [
-            "chains",
             "bad_D",
             "nonfinite_directions",
             "nonfinite_without_overflow",
@@ -182,7 +181,6 @@ def fuzz(case: Mapping[str, Any]) -> dict[str, Any]:
         finite, overflowed = np.isfinite(u).all(1), np.asarray(events.overflow) > 0
         with np.errstate(invalid="ignore"):
             slope, slope_of_x = ((v.astype(float) * y).sum(1) for y in (u, x))
-        counts["chains"] += len(h)
         counts["bad_D"] += int(((~(np.isfinite(D) & (D > 0))).any(1) & ~overflowed).sum())
         counts["nonfinite_directions"] += int((~finite).sum())
         counts["nonfinite_without_overflow"] += int((~finite & ~overflowed).sum())
