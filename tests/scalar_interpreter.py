@@ -182,7 +182,7 @@ COMPARED = {
     "min": np.minimum,
     "neg": np.negative,
     "abs": np.abs,
-    "sign": np.sign,
+    "sign": lambda x: np.where(x == 0, x, np.sign(x)),
     "floor": np.floor,
     "ceil": np.ceil,
     "round": np.rint,
@@ -195,7 +195,7 @@ COMPARED = {
 REDUCED = {"reduce_max": np.max, "reduce_min": np.min}
 SCANNED = {"cummax": np.maximum.accumulate, "cummin": np.minimum.accumulate}
 MOVED = frozenset(
-    "broadcast_in_dim concatenate dynamic_slice dynamic_update_slice gather pad reshape rev select_n slice split squeeze "
+    "broadcast_in_dim concatenate dynamic_slice dynamic_update_slice gather pad reshape rev scatter select_n slice split squeeze "
     "transpose tile".split()
 )
 CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
@@ -232,7 +232,7 @@ class ScalarInterpreter:
             self.counts["divide_by_zero"] += pole
             self.counts["invalid"] += math.isnan(result) and not pole and not any(map(math.isnan, operands))
             return result
-        size = round_magnitude(abs(exact), format, self.rounding)
+        sign, size = (1 if exact > 0 else -1), round_magnitude(abs(exact), format, self.rounding)
         if not format.subnormals and size < power_of_two(format.min_exponent):
             size = Fraction(0)
         self.counts["underflow"] += size == 0
@@ -241,10 +241,10 @@ class ScalarInterpreter:
             if self.rounding == "toward_zero":
                 size = largest(format)
             else:
-                return math.copysign(beyond, exact)
+                return sign * beyond
         result = float(size)
         assert Fraction(result) == size
-        return math.copysign(result, exact)
+        return sign * result
 
     def each(self, exact, *operands, format=None):
         """One operation on all elements, each rounded."""
@@ -324,7 +324,9 @@ class ScalarInterpreter:
 
     def do_reduce_sum(self, params, x, out):
         terms = leading(x[0], sorted(params["axes"]))
-        return [self.finish(self.fold(add, self.each(identity, terms, format=self.accumulate), 0.0, self.accumulate))]
+        if self.accumulate != self.format:
+            terms = self.each(identity, terms, format=self.accumulate)
+        return [self.finish(self.fold(add, terms, 0.0, self.accumulate))]
 
     def do_reduce_prod(self, params, x, out):
         return [self.fold(mul, leading(x[0], sorted(params["axes"])), 1.0, self.format)]
@@ -378,7 +380,7 @@ class ScalarInterpreter:
 
     def do_convert_element_type(self, params, x, out):
         if not jnp.issubdtype(out.dtype, jnp.floating):
-            return [x[0].astype(out.dtype)]
+            return [np.nan_to_num(x[0], nan=0).astype(out.dtype)]
         if x[0].dtype != np.float64:
             return [self.each(identity, x[0].astype(np.float64))]
         info = jnp.finfo(out.dtype)
@@ -424,9 +426,13 @@ class ScalarInterpreter:
     def do_while(self, params, x):
         m, n = params["cond_nconsts"], params["body_nconsts"]
         values = x[m + n :]
-        while self.call(params["cond_jaxpr"], [*x[:m], *values])[0]:
-            values = self.call(params["body_jaxpr"], [*x[m : m + n], *values])
-        return values
+        while True:  # under vmap there is a test for every lane
+            (proceed,) = map(np.asarray, self.call(params["cond_jaxpr"], [*x[:m], *values]))
+            if not proceed.any():
+                return values
+            new = self.call(params["body_jaxpr"], [*x[m : m + n], *values])
+            lanes = [proceed.reshape(*proceed.shape, *[1] * (np.ndim(v) - proceed.ndim)) for v in values]
+            values = [np.where(lane, a, b) for lane, a, b in zip(lanes, new, values, strict=True)]
 
     def do_cond(self, params, x):
         index = min(max(int(x[0]), 0), len(params["branches"]) - 1)
@@ -446,11 +452,18 @@ def leading(x, summed, batch=()):
 
 
 def moved(equation, x):
-    """Let JAX move the bits of the numbers, as integers."""
+    """Let JAX move the positions of the numbers, then look up which numbers came to lie where."""
+    is_float = [np.asarray(v).dtype == np.float64 for v in x]
+    floats = [np.asarray(v) for v, real in zip(x, is_float, strict=True) if real]
+    numbers = np.concatenate([*map(np.ravel, floats), [np.nan]])
+    starts = iter(np.cumsum([0, *(v.size for v in floats)]))
+    positions = [
+        jnp.asarray(next(starts) + np.arange(v.size).reshape(v.shape), jnp.int32) if real else v
+        for v, real in zip(x, is_float, strict=True)
+    ]
     params = dict(equation.params)
-    if "fill_value" in params and params["fill_value"] is None:
-        params["fill_value"] = int(np.float64(np.nan).view(np.int64))
-    with jax.enable_x64(True):
-        bits = [np.asarray(v).view(np.int64) if np.asarray(v).dtype == np.float64 else v for v in x]
-        results = as_list(equation, equation.primitive.bind(*map(jnp.asarray, bits), **params))
-    return [r.view(np.float64) if r.dtype == np.int64 else r for r in results]
+    if "fill_value" in params:
+        params["fill_value"] = numbers.size - 1
+    if equation.primitive.name == "scatter":
+        params["update_jaxpr"], params["update_consts"] = None, ()
+    return [numbers[i] for i in as_list(equation, equation.primitive.bind(*positions, **params))]

@@ -399,6 +399,25 @@ def test_nothing_overflows_and_casts_do_not_round():
     assert evaluate(lambda x: lax.reduce_precision(x, 8, 7), 0.1).item() == 0.1
 
 
+def test_numbers_of_astronomic_size_are_harmless():
+    def f(x):
+        huge = lax.fori_loop(0, 100, lambda _, y: y * y, x)  # 3^(2^100)
+        bounded = (
+            jnp.tanh(huge),
+            jax.nn.sigmoid(-huge),
+            jnp.exp(-huge),
+            jnp.sort(jnp.stack([huge, 1 / huge]))[0],
+        )
+        return bounded, jnp.sin(huge), jnp.exp(huge), jnp.log(jnp.log(huge)), (huge > 1).astype(int) + 1
+
+    bounded, oscillating, infinite, size, count = evaluate(f, 3.0)
+    np.testing.assert_allclose(np.asarray(bounded, float), [1, 0, 0, 0])
+    assert mpmath.isnan(oscillating.item())
+    assert mpmath.isinf(infinite.item())
+    assert float(size.item()) == pytest.approx(100 * np.log(2) + np.log(np.log(3)), rel=4 * U)
+    assert count == 2
+
+
 def test_differences_near_a_fixed_point_keep_their_digits():
     x = np.array([1e-30, -1e-80, 1e-300])
     for f in (jnp.expm1, jnp.log1p, jnp.sinh, jnp.tanh, jnp.arcsinh, jnp.arctanh, jnp.sin):

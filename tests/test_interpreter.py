@@ -205,8 +205,8 @@ CONTROL = {
     "calls": (jax.jit(lambda x: jax.checkpoint(jnp.sin)(x) + jax.jit(doubled)(x) + jax.nn.relu(x)), x),
     "composite": (lambda x: lax.composite(lambda y: y * 2, name="lab.twice")(x + 1), x),
     "derivative of a remat": (
-        jax.grad(lambda x: jax.checkpoint(lambda y: CONTROL["scan"][0](y)[0] ** 2)(x)),
-        x,
+        jax.grad(jax.checkpoint(lambda x: lax.scan(lambda c, y: (c * y, c), 1.0, x)[0])),
+        x + 1,
     ),
     "a primitive made of others": (lambda x: jnp.interp(x + 0.5, x, -x), x),
     "derivative": (jax.grad(lambda x: jnp.sum(doubled(jax.nn.silu(x)))), x),

@@ -127,7 +127,9 @@ def _in_x64(function: Callable) -> Callable:
             def reals(*floats: Any) -> list:
                 a, b = iter(floats), iter(others)
                 merged = [next(a) if real else next(b) for real in moving]
-                return [y for y in jax.tree.leaves(function(*jax.tree.unflatten(tree, merged))) if _is_real(y)]
+                return [
+                    y for y in jax.tree.leaves(function(*jax.tree.unflatten(tree, merged))) if _is_real(y)
+                ]
 
             return list(jax.vjp(reals, *floats)[1](seeds))
 

@@ -31,6 +31,7 @@ def none_yet() -> Events:
 
 # Operations that reach infinity at a finite point, as against those that overflow their way there.
 _POLES = frozenset({
+    "pow",
     "div",
     "log",
     "log1p",
@@ -65,23 +66,60 @@ def count(
     Returns:
         The counts as int64 scalars.
     """
-    finite = jnp.ones((), bool)
     no_nan = jnp.ones((), bool)
     for x in operands:
-        finite = finite & jnp.isfinite(x)
-        no_nan = no_nan & ~jnp.isnan(x)
-    # A format that saturates, and rounding toward zero, end an overflow at the largest finite number: look at `raw`.
-    spacing = 2.0 ** (format.max_exponent + 1 - format.precision)
-    beyond = jnp.abs(raw) >= format.max + spacing * (0.5 if rounding == "nearest_even" else 1.0)
-    clamped = beyond & jnp.isfinite(rounded) & (format.max < jnp.finfo(raw.dtype).max)
-    pole = finite & jnp.isinf(raw) & _at_pole(name, operands)
+        no_nan &= ~jnp.isnan(x)
+    pole = _divides_by_zero(raw, name, operands)
+    overflow = ~jnp.isnan(raw) & _all_finite(operands) & ~pole & _leaves(raw, rounded, format, rounding)
     flags = Events(
-        overflow=finite & ~jnp.isnan(raw) & (clamped | ~jnp.isfinite(rounded)) & ~pole,
+        overflow=overflow,
         underflow=is_zero(rounded) & ~_exactly_zero(raw, name, operands),
-        invalid=jnp.isnan(raw) & no_nan,
+        invalid=jnp.isnan(rounded) & no_nan & ~overflow & ~pole,
         divide_by_zero=pole,
     )
     return Events(*(jnp.sum(jnp.broadcast_to(flag, raw.shape), dtype=jnp.int64) for flag in flags))
+
+
+def _leaves(raw: jax.Array, rounded: jax.Array, format: Format, rounding: str) -> jax.Array:
+    """Where a result rounded as if the exponent had no end lies beyond the largest number."""
+    if rounding != "toward_zero" and format.overflow != "saturate":
+        return ~jnp.isfinite(rounded)
+    # The largest finite number ends an overflow: only `raw` can tell.
+    spacing = 2.0 ** (format.max_exponent + 1 - format.precision)
+    to_nearest = rounding == "nearest_even"
+    threshold = format.max + spacing * (0.5 if to_nearest else 1.0)
+    if threshold > jnp.finfo(raw.dtype).max:
+        return jnp.isinf(raw)
+    tie_stays = to_nearest and format.max_significand % 2 == 0
+    return jnp.abs(raw) > threshold if tie_stays else jnp.abs(raw) >= threshold
+
+
+def _all_finite(operands: tuple[jax.Array, ...]) -> jax.Array:
+    finite = jnp.ones((), bool)
+    for x in operands:
+        finite &= jnp.isfinite(x)
+    return finite
+
+
+def _divides_by_zero(raw: jax.Array, name: str, operands: tuple[jax.Array, ...]) -> jax.Array:
+    if name not in _POLES:
+        return jnp.zeros((), bool)
+    pole = _all_finite(operands) & jnp.isinf(raw)
+    return pole & is_zero(operands[0]) if name == "pow" else pole
+
+
+def overflowed(raw: jax.Array, name: str, operands: tuple[jax.Array, ...]) -> jax.Array:
+    """Where the carrier itself has overflowed: an infinity out of finite operands, other than at a pole.
+
+    Args:
+        raw: the carrier's results.
+        name: the operation that made them.
+        operands: its floating-point operands.
+
+    Returns:
+        Booleans.
+    """
+    return jnp.isinf(raw) & _all_finite(operands) & ~_divides_by_zero(raw, name, operands)
 
 
 def is_zero(x: jax.Array) -> jax.Array:
@@ -89,12 +127,6 @@ def is_zero(x: jax.Array) -> jax.Array:
     if x.dtype == jnp.float32:
         return (jax.lax.bitcast_convert_type(x, jnp.uint32) << 1) == 0
     return (jax.lax.bitcast_convert_type(x, jnp.uint64) << 1) == 0
-
-
-def _at_pole(name: str, operands: tuple[jax.Array, ...]) -> Any:
-    if name == "pow":
-        return is_zero(operands[0])
-    return name in _POLES
 
 
 def _exactly_zero(raw: jax.Array, name: str, operands: tuple[jax.Array, ...]) -> Any:
@@ -108,6 +140,8 @@ def _exactly_zero(raw: jax.Array, name: str, operands: tuple[jax.Array, ...]) ->
             return operands[0] == -operands[1]
         case "sub":
             return operands[0] == operands[1]
+        case "pow":
+            return is_zero(operands[0]) | jnp.isinf(operands[0]) | jnp.isinf(operands[1])
         case "exp" | "exp2" | "logistic" | "erfc":
             return jnp.isinf(operands[0])
         case _:

@@ -74,7 +74,13 @@ class Machine:
         if draws is not None:
             bits = _random_bits(jax.random.fold_in(jax.random.key(self.arithmetic.seed), draws), raw)
             draws = draws + jnp.uint32(1)
-        rounded = round_bits(raw, format, self.arithmetic.rounding, bits)
+        finite = raw
+        if (
+            self.arithmetic.rounding == "toward_zero" and operands
+        ):  # the carrier's own overflow is one of the format
+            largest = jnp.copysign(jnp.finfo(raw.dtype).max, raw)
+            finite = jnp.where(events.overflowed(raw, name, operands), largest, raw)
+        rounded = round_bits(finite, format, self.arithmetic.rounding, bits)
         counted = state.events
         if counted is not None:
             new = events.count(raw, rounded, name, operands, format, self.arithmetic.rounding)
@@ -91,12 +97,19 @@ class Machine:
         """Round an array of any real dtype into the machine, once and straight from its own dtype."""
         x = jnp.asarray(x)
         if not jnp.issubdtype(x.dtype, jnp.floating):
-            x = x.astype(jnp.float64)
+            x = self._from_integer(x)
         elif x.dtype not in {jnp.dtype(jnp.float32), jnp.dtype(jnp.float64)}:
             x = x.astype(jnp.float32)
         if x.dtype == jnp.float32 and self.carrier == jnp.float64:
             x = widen(x)
-        return self.settle(x, state, name)
+        return self.settle(x, state, name, (x,))
+
+    def _from_integer(self, x: jax.Array) -> jax.Array:
+        """An integer or boolean in float64; one of 64 bits is rounded to odd, so that it is still rounded only once."""
+        if x.dtype.itemsize < 8 or self.arithmetic.result == formats.float64:
+            return x.astype(jnp.float64)
+        high = (x >> 32).astype(jnp.float64) * lax.optimization_barrier(jnp.float64(2**32))
+        return sum_to_odd(high, (x & 0xFFFFFFFF).astype(jnp.float64))
 
     def constant(self, x: Any, dtype: Any, state: State) -> tuple[jax.Array, State]:
         """A constant of the program, rounded, and hidden from the compiler.

@@ -29,10 +29,10 @@ _GROUPS: dict[Kind, frozenset[str]] = {
     Kind.MOVE: MOVES,
     Kind.EXACT: _names("""
         abs ceil clamp cummax cummin eq eq_to floor ge gt is_finite le le_to lt lt_to max min ne neg
-        reduce_max reduce_min rem round sign sort top_k reduce_window_max reduce_window_min scatter-max scatter-min
+        reduce_max reduce_min round sign sort top_k reduce_window_max reduce_window_min scatter-max scatter-min
         zeros_like add_dependency copy_to_host_async
     """),
-    Kind.ROUNDED: _names("add sub mul div sqrt add_any reciprocal"),
+    Kind.ROUNDED: _names("add sub mul div rem sqrt add_any reciprocal"),
     Kind.LIBRARY: _names("""
         acos acosh asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt cos cosh digamma erf erf_inv erfc exp exp2
         expm1 igamma igamma_grad_a igammac lgamma log log1p logistic polygamma pow regularized_incomplete_beta rsqrt sin

@@ -12,6 +12,7 @@ from precond_lab.arithmetic import formats, sums
 from precond_lab.arithmetic.formats import Format
 from precond_lab.arithmetic.machine import Machine, State, is_float
 from precond_lab.arithmetic.primitives import KINDS, REFUSALS, Kind
+from precond_lab.arithmetic.rounding import round_bits
 from precond_lab.interpreter import Operation, Rule, Walk
 
 MachineRule = Callable[[Machine, Operation, list, State, Walk], tuple[list, State]]
@@ -64,10 +65,17 @@ def _rounded(
 def _library(
     machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
 ) -> tuple[list, State]:
-    """Evaluate in float64 even where the carrier is float32: the library's error is then far below the format's."""
+    """Evaluate in float64 even where the carrier is float32: the library's error is then far below the format's.
+
+    The last bits, in which the library may err, are rounded off first. Else what is exactly a number of the format, or
+    a tie (2**3 by `exp2`, x**2 by `pow`), and comes out an ulp of float64 off, would be rounded to the wrong side.
+    """
     if machine.arithmetic.carrier != "float32":
         operands = [machine.leave(x, jnp.float64) if is_float(x.dtype) else x for x in operands]
-    return _settle_all(machine, operation, operation.bind(*operands), operands, state)
+    raw = operation.bind(*operands)
+    if raw[0].dtype == jnp.float64 and 2 * machine.arithmetic.result.precision <= TRUSTED.precision:
+        raw = [round_bits(x, TRUSTED, "nearest_even") for x in raw]
+    return _settle_all(machine, operation, raw, operands, state)
 
 
 def _settle_all(
@@ -125,11 +133,18 @@ def _convert(
     if not is_float(source):
         result, state = machine.enter(x, state, operation.name)
         return [result], state
-    target = formats.named(jnp.dtype(dtype).name)
+    return _through(machine, operation, x, formats.named(jnp.dtype(dtype).name), state)
+
+
+def _through(
+    machine: Machine, operation: Operation, x: jax.Array, target: Format, state: State
+) -> tuple[list, State]:
+    """Round to another format, and back into that of results, where the other is wider in range."""
     if _within(machine.arithmetic.result, target):
         return [x], state
     result, state = machine.settle(x, state, operation.name, (x,), target)
-    result, state = machine.settle(result, state, operation.name, (result,))
+    if not _within(target, machine.arithmetic.result):
+        result, state = machine.settle(result, state, operation.name, (result,))
     return [result], state
 
 
@@ -149,11 +164,7 @@ def _reduce_precision(
     exponent_bits, mantissa_bits = operation.params["exponent_bits"], operation.params["mantissa_bits"]
     top = 2 ** (exponent_bits - 1) - 1
     target = Format(f"reduced_{exponent_bits}_{mantissa_bits}", mantissa_bits + 1, 1 - top, top)
-    x = operands[0]
-    if _within(machine.arithmetic.result, target):
-        return [x], state
-    result, state = machine.settle(x, state, operation.name, (x,), target)
-    return [result], state
+    return _through(machine, operation, operands[0], target, state)
 
 
 def _bitcast(
@@ -214,7 +225,10 @@ def _scan(
 def _while(
     machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
 ) -> tuple[list, State]:
-    """The test is run at the end of the body, so that its roundings and events are threaded as well."""
+    """The test is run at the end of the body, so that its roundings and events are threaded as well.
+
+    A loop under vmap has a test for every lane. It runs while any lane goes on, and the others keep their values.
+    """
     parts = interpreter.decode_while(operation, operands)
 
     def test(values: list, state: State) -> tuple:
@@ -222,10 +236,16 @@ def _while(
         return proceed, values, state
 
     def step(carry: tuple) -> tuple:
-        values, state = walk(parts.body, [*parts.body_consts, *carry[1]], carry[2])
-        return test(values, state)
+        proceed, old, state = carry
+        new, state = walk(parts.body, [*parts.body_consts, *old], state)
+        if proceed.ndim:
+            new = [
+                jnp.where(jnp.expand_dims(proceed, range(proceed.ndim, a.ndim)), a, b)
+                for a, b in zip(new, old, strict=True)
+            ]
+        return test(new, state)
 
-    _, values, state = lax.while_loop(lambda carry: carry[0], step, test(parts.carry, state))
+    _, values, state = lax.while_loop(lambda carry: jnp.any(carry[0]), step, test(parts.carry, state))
     return values, state
 
 
@@ -236,6 +256,8 @@ def _cond(
     branches = [partial(walk, branch) for branch in parts.branches]
     return lax.switch(parts.index, branches, parts.operands, state)
 
+
+TRUSTED = Format("trusted bits of float64", 48, *formats.WIDEST[1:])
 
 CONTROL = frozenset({"scan", "while", "cond"})
 

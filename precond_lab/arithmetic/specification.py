@@ -88,9 +88,15 @@ class Arithmetic:
         """The native type in which operations are computed before they are rounded once."""
         needed = {self.result, self.accumulator}
         if self.carrier != "auto":
-            if all(_embeds(f, CARRIERS[self.carrier]) for f in needed):
-                return self.carrier
-            raise ValueError(f"{self} does not fit into the carrier {self.carrier}: use carrier='auto'")
+            carrier = CARRIERS[self.carrier]
+            if not all(_embeds(f, carrier) for f in needed):
+                raise ValueError(f"{self} does not fit into the carrier {self.carrier}: use carrier='auto'")
+            if self.rounding != "nearest_even" and any(carrier.precision < f.precision + 2 for f in needed):
+                raise ValueError(
+                    f"{self} needs a carrier with two more bits than the format, as sums are rounded to odd in it: "
+                    "use carrier='auto' or rounding='nearest_even'"
+                )
+            return self.carrier
         for name, carrier in CARRIERS.items():
             if all(rounds_once(f, carrier, self.rounding) for f in needed):
                 return name
@@ -129,7 +135,7 @@ def rounds_once(inner: Format, carrier: Format, rounding: str) -> bool:
         True where a single rounding is proved.
     """
     if carrier == formats.float64 and inner == formats.float64:
-        return True
+        return rounding == "nearest_even"
     if rounding == "stochastic" and carrier != formats.float64:
         return False
     smallest = inner.min_exponent - (inner.precision - 1 if inner.subnormals else 0)

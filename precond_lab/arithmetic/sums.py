@@ -36,7 +36,7 @@ def reduce_sum(
     machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
 ) -> tuple[list, State]:
     """Sum over axes, sequential in row-major order of the reduced axes."""
-    terms = _leading(operands[0], tuple(operation.params["axes"]))
+    terms = _leading(operands[0], tuple(sorted(operation.params["axes"])))
     accumulator = machine.arithmetic.accumulator
     total, state = _fold(lambda a, b, s: machine.add(a, b, s, accumulator), terms, 0.0, state)
     return _finish(machine, total, state)
@@ -46,7 +46,7 @@ def reduce_prod(
     machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
 ) -> tuple[list, State]:
     """Product over axes, sequential, every partial product rounded to the format of results."""
-    terms = _leading(operands[0], tuple(operation.params["axes"]))
+    terms = _leading(operands[0], tuple(sorted(operation.params["axes"])))
     total, state = _fold(machine.multiply, terms, 1.0, state)
     return [total], state
 
@@ -122,10 +122,10 @@ def scatter_combine(
     """
     x, indices, updates = operands
     numbers, mode = operation.params["dimension_numbers"], operation.params["mode"]
-    combine = {
-        "scatter-add": machine.add,
-        "scatter-sub": lambda a, b, s: machine.add(a, -b, s),
-        "scatter-mul": machine.multiply,
+    combine, neutral = {
+        "scatter-add": (machine.add, 0.0),
+        "scatter-sub": (lambda a, b, s: machine.add(a, -b, s), 0.0),
+        "scatter-mul": (machine.multiply, 1.0),
     }[operation.name]
 
     def apply(numbers: Any, x: jax.Array, indices: jax.Array, updates: jax.Array, state: State) -> tuple:
@@ -133,7 +133,7 @@ def scatter_combine(
             lax.scatter, scatter_indices=indices, dimension_numbers=numbers, mode=mode, unique_indices=True
         )
         touched = place(jnp.zeros(x.shape, bool), updates=jnp.ones(updates.shape, bool))
-        combined, state = combine(x, place(x, updates=updates), state)
+        combined, state = combine(x, place(jnp.full_like(x, neutral), updates=updates), state)
         return jnp.where(touched, combined, x), state
 
     rows = math.prod(indices.shape[:-1])

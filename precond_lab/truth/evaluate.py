@@ -31,8 +31,9 @@ def evaluate(f: Callable, *args: Any, digits: int = 50, **kwargs: Any) -> Any:
     round.
 
     mpmath's numbers differ from IEEE's in two ways: there is one zero, without a sign, and nothing
-    overflows or underflows. Infinities, NaN, and what yields them (1/0, the square root of -1) are as in
-    IEEE arithmetic. Random numbers drawn inside of the program are those of a binary64 program.
+    overflows or underflows (until a number of more than 2^16384 is exponentiated). Infinities, NaN, and
+    what yields them (1/0, the square root of -1) are as in IEEE arithmetic. Random numbers drawn inside of
+    the program are those of a binary64 program.
 
     Args:
         f: a function of pytrees of arrays, made of JAX's operations; library routines (Cholesky, eigenvalues,

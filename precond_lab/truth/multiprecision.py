@@ -21,6 +21,9 @@ Raw = tuple[int, int, int, int]
 ZERO, ONE, TWO, HALF = libmp.fzero, libmp.fone, libmp.ftwo, libmp.fhalf
 INFINITY, MINUS_INFINITY, NAN = libmp.finf, libmp.fninf, libmp.fnan
 _GUARD = 10  # extra bits inside of composite functions
+_LARGEST = (
+    2**14
+)  # from 2^_LARGEST on, a number is infinity to the functions that grow or oscillate like exp, sin
 _WIDEST_ROW = 4096  # bits between the largest and the least number of a row that is worth aligning
 
 
@@ -49,6 +52,17 @@ def _integer(x: Raw) -> bool:
 
 def _rounded(function: Callable[[Raw, int, str], Raw]) -> Callable[[Raw, int], Raw]:
     return lambda x, precision: function(x, precision, "n")
+
+
+def _bounded(function: Callable[[Raw, int], Raw]) -> Callable[[Raw, int], Raw]:
+    return lambda x, precision: function(_limit(x), precision)
+
+
+def _limit(x: Raw) -> Raw:
+    """A number, or infinity in the place of one whose exponential would fill the memory."""
+    if not x[1] or _magnitude(x) <= _LARGEST:
+        return x
+    return MINUS_INFINITY if x[0] else INFINITY
 
 
 def _sign(x: Raw, precision: int) -> Raw:
@@ -140,6 +154,7 @@ def power(x: Raw, y: Raw, precision: int) -> Raw:
         return ONE
     if NAN in {x, y}:
         return NAN
+    y = _limit(y)
     if y in {INFINITY, MINUS_INFINITY}:
         size = libmp.mpf_cmp(libmp.mpf_abs(x), ONE)
         grows = size > 0 if y == INFINITY else size < 0
@@ -183,31 +198,31 @@ UNARY: dict[str, Callable[[Raw, int], Raw]] = {
     "atanh": _rounded(libmp.mpf_atanh),
     "cbrt": _cbrt,
     "ceil": lambda x, p: libmp.mpf_ceil(x),
-    "cos": _rounded(libmp.mpf_cos),
-    "cosh": _rounded(libmp.mpf_cosh),
-    "digamma": _rounded(libmp.mpf_psi0),
+    "cos": _bounded(_rounded(libmp.mpf_cos)),
+    "cosh": _bounded(_rounded(libmp.mpf_cosh)),
+    "digamma": _bounded(_rounded(libmp.mpf_psi0)),
     "erf": _rounded(libmp.mpf_erf),
     "erfc": _rounded(libmp.mpf_erfc),
-    "exp": _rounded(libmp.mpf_exp),
+    "exp": _bounded(_rounded(libmp.mpf_exp)),
     "exp2": _exp2,
-    "expm1": _expm1,
+    "expm1": _bounded(_expm1),
     "floor": lambda x, p: libmp.mpf_floor(x),
-    "lgamma": _lgamma,
+    "lgamma": _bounded(_lgamma),
     "log": _rounded(libmp.mpf_log),
     "log1p": _log1p,
     "log2": _log2,
-    "logistic": _logistic,
+    "logistic": _bounded(_logistic),
     "one_minus_square": _one_minus_square,
     "reciprocal": _reciprocal,
     "round_away": _round_away,
     "round_even": lambda x, p: libmp.mpf_nint(x),
     "rsqrt": _rsqrt,
     "sign": _sign,
-    "sin": _rounded(libmp.mpf_sin),
-    "sinh": _rounded(libmp.mpf_sinh),
+    "sin": _bounded(_rounded(libmp.mpf_sin)),
+    "sinh": _bounded(_rounded(libmp.mpf_sinh)),
     "sqrt": _rounded(libmp.mpf_sqrt),
-    "tan": _rounded(libmp.mpf_tan),
-    "tanh": _rounded(libmp.mpf_tanh),
+    "tan": _bounded(_rounded(libmp.mpf_tan)),
+    "tanh": _bounded(_rounded(libmp.mpf_tanh)),
 }
 BINARY: dict[str, Callable[[Raw, Raw, int], Raw]] = {
     "atan2": lambda y, x, p: NAN if NAN in {x, y} else libmp.mpf_atan2(y, x, p, "n"),

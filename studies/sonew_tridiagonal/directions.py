@@ -142,8 +142,7 @@ def _measure(case: Mapping[str, Any], inputs: Stored, full: np.ndarray) -> dict[
     best = reference(H, g, kept, inputs.pivots)
     before, after = condition_of_pivots(inputs.pivots), condition_of_pivots(inputs.pivots, kept)
     finite = bool(np.isfinite(u).all())
-    with np.errstate(invalid="ignore"):
-        error = float(np.linalg.norm(u - best) / np.linalg.norm(best)) if finite and best.any() else float("nan")
+    error = forward_error_of(u, best) if finite else float("nan")
     roundoff = pl.formats.named(arithmetic).unit_roundoff
     slope = float(g @ u) if finite else float("nan")
     return {
@@ -166,6 +165,13 @@ def _measure(case: Mapping[str, Any], inputs: Stored, full: np.ndarray) -> dict[
         "verdict": judge(error, after.all_entries, roundoff, finite).value,
         "reference_error": reference_error(H, g, kept) if case["stabilization"] == CHECKED else None,
     }
+
+
+def forward_error_of(u: np.ndarray, best: np.ndarray) -> float:
+    """Normwise relative error; infinite where there is no exact direction."""
+    if not np.isfinite(best).all():
+        return float("inf")
+    return float(np.linalg.norm(u - best) / np.linalg.norm(best)) if best.any() else float(u.any())
 
 
 def measure_tracks(cases: list[Mapping[str, Any]], context: Context) -> list[dict[str, Any]]:
