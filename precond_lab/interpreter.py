@@ -226,6 +226,23 @@ def _expanded(primitive: Any, inputs: Sequence[jax.ShapeDtypeStruct]) -> Any:
     return jax.make_jaxpr(flat)(*inputs)
 
 
+def uses(jaxpr: Any, name: str) -> bool:
+    """Whether a primitive occurs in a jaxpr, or in any that it holds.
+
+    Args:
+        jaxpr: a jaxpr, closed or not.
+        name: of the primitive.
+
+    Returns:
+        True where it does.
+    """
+    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+    return any(
+        equation.primitive.name == name or any(uses(inner, name) for inner in jex.core.jaxprs_in_params(equation.params))
+        for equation in jaxpr.eqns
+    )
+
+
 class Scan(NamedTuple):
     """A decoded `lax.scan`: `body(*consts, *carry, *xs[i]) -> (*carry, *ys[i])`."""
 

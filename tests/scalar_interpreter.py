@@ -431,7 +431,7 @@ class ScalarInterpreter:
             if not proceed.any():
                 return values
             new = self.call(params["body_jaxpr"], [*x[m : m + n], *values])
-            lanes = [proceed.reshape(*proceed.shape, *[1] * (np.ndim(v) - proceed.ndim)) for v in values]
+            lanes = [np.reshape(proceed, (*proceed.shape, *[1] * (np.ndim(v) - proceed.ndim))) for v in values]
             values = [np.where(lane, a, b) for lane, a, b in zip(lanes, new, values, strict=True)]
 
     def do_cond(self, params, x):

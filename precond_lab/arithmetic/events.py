@@ -88,7 +88,7 @@ def _leaves(raw: jax.Array, rounded: jax.Array, format: Format, rounding: str) -
     spacing = 2.0 ** (format.max_exponent + 1 - format.precision)
     to_nearest = rounding == "nearest_even"
     threshold = format.max + spacing * (0.5 if to_nearest else 1.0)
-    if threshold > jnp.finfo(raw.dtype).max:
+    if threshold > float(jnp.finfo(raw.dtype).max):
         return jnp.isinf(raw)
     tie_stays = to_nearest and format.max_significand % 2 == 0
     return jnp.abs(raw) > threshold if tie_stays else jnp.abs(raw) >= threshold
@@ -141,7 +141,7 @@ def _exactly_zero(raw: jax.Array, name: str, operands: tuple[jax.Array, ...]) ->
         case "sub":
             return operands[0] == operands[1]
         case "pow":
-            return is_zero(operands[0]) | jnp.isinf(operands[0]) | jnp.isinf(operands[1])
+            return is_zero(operands[0]) | ~_all_finite(operands)
         case "exp" | "exp2" | "logistic" | "erfc":
             return jnp.isinf(operands[0])
         case _:

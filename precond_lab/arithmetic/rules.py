@@ -67,13 +67,14 @@ def _library(
 ) -> tuple[list, State]:
     """Evaluate in float64 even where the carrier is float32: the library's error is then far below the format's.
 
-    The last bits, in which the library may err, are rounded off first. Else what is exactly a number of the format, or
-    a tie (2**3 by `exp2`, x**2 by `pow`), and comes out an ulp of float64 off, would be rounded to the wrong side.
+    Some functions have results that are numbers of the format, or ties between two (2**3, the cube root of 8). Their
+    last bits, in which the library may err, are rounded off first, lest such a result end on the wrong side.
     """
     if machine.arithmetic.carrier != "float32":
         operands = [machine.leave(x, jnp.float64) if is_float(x.dtype) else x for x in operands]
     raw = operation.bind(*operands)
-    if raw[0].dtype == jnp.float64 and 2 * machine.arithmetic.result.precision <= TRUSTED.precision:
+    trusted = 2 * machine.arithmetic.result.precision <= TRUSTED.precision
+    if operation.name in WITH_EXACT_RESULTS and trusted and raw[0].dtype == jnp.float64:
         raw = [round_bits(x, TRUSTED, "nearest_even") for x in raw]
     return _settle_all(machine, operation, raw, operands, state)
 
@@ -257,6 +258,7 @@ def _cond(
     return lax.switch(parts.index, branches, parts.operands, state)
 
 
+WITH_EXACT_RESULTS = frozenset({"cbrt", "exp2", "log2", "pow", "rsqrt"})
 TRUSTED = Format("trusted bits of float64", 48, *formats.WIDEST[1:])
 
 CONTROL = frozenset({"scan", "while", "cond"})

@@ -70,7 +70,7 @@ def condition_number(f: Callable, *args: Any, kind: Kind = "normwise", **kwargs:
 
 
 def _is_real(x: Any) -> bool:
-    return jax.dtypes.issubdtype(x.dtype, jnp.floating)
+    return jax.dtypes.issubdtype(jnp.result_type(x), jnp.floating)
 
 
 def _ratios(numerator: Any, denominator: Any) -> Any:

@@ -39,8 +39,8 @@ def forward_error(computed: Any, exact: Any, kind: Kind = "normwise", digits: in
         digits: decimal digits of the comparison.
 
     Returns:
-        The error; infinite where a computed entry is not finite although the exact one is, or where the exact result is
-        zero and the computed one is not.
+        The error; infinite where the exact result is zero and the computed one is not, or where an entry that is not
+        finite, in either, is not the same in both. Such entries that agree count as exact.
 
     Raises:
         ValueError: the two have different numbers of entries, or the kind is unknown.
@@ -56,10 +56,13 @@ def forward_error(computed: Any, exact: Any, kind: Kind = "normwise", digits: in
     y, z = vector(computed), vector(exact)
     if y.size != z.size:
         raise ValueError(f"the computed result has {y.size} entries and the exact one {z.size}: compare like with like")
-    if any(mpmath.isfinite(b) and not mpmath.isfinite(a) for a, b in zip(y, z, strict=True)):
-        return float("inf")
-    pairs = [(mpmath.mpf(a), mpmath.mpf(b)) for a, b in zip(y, z, strict=True) if mpmath.isfinite(b)]
-    with mpmath.workdps(digits):
+    with mpmath.workdps(digits):  # conversion to mpf rounds to the working precision: it belongs inside
+        pairs = [(mpmath.mpf(a), mpmath.mpf(b)) for a, b in zip(y, z, strict=True)]
+        finite = [mpmath.isfinite(a) and mpmath.isfinite(b) for a, b in pairs]
+        same = [a == b or (mpmath.isnan(a) and mpmath.isnan(b)) for a, b in pairs]
+        if not all(f or s for f, s in zip(finite, same, strict=True)):
+            return float("inf")
+        pairs = [pair for pair, f in zip(pairs, finite, strict=True) if f]
         if kind == "componentwise":
             return max((_ratio(abs(a - b), abs(b)) for a, b in pairs), default=0.0)
         difference = mpmath.sqrt(mpmath.fsum(((a - b) for a, b in pairs), squared=True))

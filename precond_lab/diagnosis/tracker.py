@@ -22,7 +22,8 @@ class Track(NamedTuple):
         step: number of gradients seen.
         condition: componentwise condition number of the projection of the damped statistics, all entries perturbed;
             infinite where no projection exists.
-        smallest_pivot: smallest s_i / H_ii = 1 - beta_i^2 over the edges; negative where no projection exists.
+        smallest_pivot: smallest s_i / H_ii = 1 - beta_i^2 over the edges; not positive, or NaN, where no projection
+            exists.
         dropped: number of edges that stabilization drops.
         edges: number of edges before.
         condition_kept: condition number on the reduced graph.
@@ -97,12 +98,14 @@ def advance(
     kept = np.asarray(kept)
     before = projection_condition(H, edges)
     after = projection_condition(H, kept)
+    # Counted here: where a diagonal entry is zero there is no condition to be had, but there are edges.
+    present, remaining = (int(np.count_nonzero(mask[0, : n - 1])) for mask in (np.asarray(edges), kept))
     track = Track(
         progress.step + 1,
         before.all_entries,
         before.smallest_pivot,
-        before.edges - after.edges,
-        before.edges,
+        present - remaining,
+        present,
         after.all_entries,
     )
     return Progress(progress.step + 1, statistics), track

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from precond_lab.interpreter import Program, has_64_bit_leaf, run, trace
+from precond_lab.interpreter import Program, has_64_bit_leaf, run, trace, uses
 from precond_lab.truth.multiprecision import Reals, published
 from precond_lab.truth.primitives import is_floating
 from precond_lab.truth.rules import lift, rule_for
@@ -26,14 +26,14 @@ def evaluate(f: Callable, *args: Any, digits: int = 50, **kwargs: Any) -> Any:
     The inputs are taken exactly, whatever their type: a float32, a bfloat16, an mpf, and a `Fraction` too,
     up to `digits` digits. Constants inside the program are not: a Python float is a binary64 number, 0.1
     among them. So the program is traced in binary64 (which changes no JAX setting), and float32 inputs are
-    promoted. A program that pins its dtypes so that this trace is a `TypeError` is traced as it stands,
-    with float32 constants where it has them. Casts from float to float, `reduce_precision` too, do not
+    promoted. A program that pins its dtypes so that this trace is a `TypeError`, or that draws random
+    numbers (a binary64 program would draw others), is traced as it stands, with float32 constants where it
+    has them. Casts from float to float, `reduce_precision` too, do not
     round.
 
     mpmath's numbers differ from IEEE's in two ways: there is one zero, without a sign, and nothing
     overflows or underflows (until a number of more than 2^16384 is exponentiated). Infinities, NaN, and
-    what yields them (1/0, the square root of -1) are as in IEEE arithmetic. Random numbers drawn inside of
-    the program are those of a binary64 program.
+    what yields them (1/0, the square root of -1) are as in IEEE arithmetic.
 
     Args:
         f: a function of pytrees of arrays, made of JAX's operations; library routines (Cholesky, eigenvalues,
@@ -92,10 +92,13 @@ def _trace(f: Callable, leaves: Sequence, tree: Any) -> tuple[Program, Callable[
     wide = lambda: jax.enable_x64(True)  # noqa: E731
     given = [_placeholder(x) for x in leaves]
     try:
-        return _traced(f, [_promoted(x) for x in given], tree, wide), wide
+        program = _traced(f, [_promoted(x) for x in given], tree, wide)
+        if not uses(program.jaxpr, "random_bits"):
+            return program, wide
     except TypeError:
-        mode = wide if has_64_bit_leaf(given) else nullcontext
-        return _traced(f, given, tree, mode), mode
+        pass
+    mode = wide if has_64_bit_leaf(given) else nullcontext
+    return _traced(f, given, tree, mode), mode
 
 
 def _traced(f: Callable, leaves: list, tree: Any, mode: Callable[[], AbstractContextManager]) -> Program:

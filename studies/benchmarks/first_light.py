@@ -2,11 +2,12 @@
 
     python studies/benchmarks/first_light.py [--quick] [--output DIR]
 
-prints one table: the kernel of `round_to` against a memory copy, the emulated LogDet projection and matrix product
-against the same programs in native float32, and what it takes to compile them. Run it on a CPU, where nothing else is
-running; big arrays are then a matter of the memory allocator too, so say which you use, for instance
+prints one table: the kernel of `round_to` against a memory copy, the emulated LogDet projection and matrix
+product against the same programs in native float32, and what it takes to compile them. Run it on a CPU that
+does nothing else. With big arrays the time is the memory allocator's too, so choose one, and the table says
+which; this one keeps the memory that it has:
 
-    MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296 python studies/benchmarks/first_light.py
+    export MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=4294967296
 """
 
 import argparse
@@ -62,8 +63,8 @@ ARITHMETICS = {
 
 
 def size(n: int) -> str:
-    """A size as the table's head has it: ``1e+06`` as ``1e6``."""
-    return f"{n:.0e}".replace("e+0", "e")
+    """A size as the table's head has it, a big one as ``1e6``."""
+    return f"{n:.0e}".replace("e+0", "e") if n >= 10**4 else str(n)
 
 
 # Rounding
@@ -168,7 +169,7 @@ def measure_products(title: str, scale: Scale) -> list[Entry]:
 
 
 def compilation(make: Callable[[], Callable], arguments: tuple) -> Sampler:
-    """A sampler of the time from a Python function to a compiled program, with nothing remembered from before."""
+    """A sampler of the time from a Python function to a compiled program, nothing being cached."""
 
     def sample() -> float:
         jax.clear_caches()
@@ -184,11 +185,11 @@ def measure_compilation(title: str, scale: Scale) -> list[Entry]:
     x = jnp.ones(scale.product)
     examples = {
         "projection and apply": (project_and_apply, chain(scale.programs[0])),
-        f"dot product of {scale.product}": (lambda x, y: jnp.vdot(x, y), (x, x)),
+        f"dot product of {scale.product}": (jnp.vdot, (x, x)),
     }
     entries = []
     for column, (program, arguments) in examples.items():
-        samplers = {NATIVE: compilation(lambda f=program: lambda *xs: f(*xs), arguments)}
+        samplers = {NATIVE: compilation(lambda f=program: f, arguments)}
         for name, arithmetic in ARITHMETICS.items():
             samplers[name] = compilation(partial(emulate, program, arithmetic), arguments)
         for sample in samplers.values():
@@ -212,29 +213,29 @@ class Section(NamedTuple):
 SECTIONS = (
     Section(
         "Rounding float32 arrays",
-        "The kernel of `round_to` in G elements/s; in brackets its time against a copy (a negation in place). It "
-        "writes where it reads (the array is donated); for stochastic rounding the random bits are given. The last two "
-        "rows are `round_to` as a user calls it: with a fresh result, and with the random bits drawn from the key. At "
-        "1e4 elements the time is that of calling a compiled JAX program.",
+        "The kernel of `round_to` in G elements/s; in brackets its time against a copy, a negation in place; "
+        "it writes where it reads (the array is donated); for stochastic rounding the random bits are given. "
+        "The last two rows are `round_to` as a user calls it: with a fresh result, and with the random bits "
+        "drawn from the key. At 1e4 elements the time is that of calling a compiled JAX program.",
         measure_rounding,
     ),
     Section("Rounding float64 arrays", "As before, from float64.", measure_wide),
     Section(
         "The LogDet projection: stabilize, then apply",
-        "Time of a call; in brackets against the same program in native float32. Every one of its operations is "
-        "rounded. Columns: parameters.",
+        "Time of a call; in brackets against the same program in native float32. Every one of its operations "
+        "is rounded. Nothing is donated: on both sides every result is a fresh array. Columns: parameters.",
         measure_programs,
     ),
     Section(
         "Matrix product",
-        "G multiply-adds/s; in brackets the time against the native product. Emulated, every product and every partial "
-        "sum is rounded, in sequence. Column: order of the matrices.",
+        "G multiply-adds/s; in brackets the time against the native product. Emulated, every product and "
+        "every partial sum is rounded, in sequence. Column: order of the matrices.",
         measure_products,
     ),
     Section(
         "Compilation",
-        "Time to trace and compile, JAX's caches cleared and its persistent cache off; in brackets against the native "
-        "program.",
+        "Time to trace and compile, JAX's caches cleared and its persistent cache off; in brackets against "
+        "the native program.",
         measure_compilation,
     ),
 )
@@ -252,16 +253,19 @@ def measure(scale: Scale) -> list[Entry]:
     return [entry for section in SECTIONS for entry in section.measure(section.title, scale)]
 
 
-def page(entries: Sequence[Entry], scale: Scale) -> str:
+def page(name: str, entries: Sequence[Entry], scale: Scale) -> str:
     """The table with what one must know to read it, in Markdown."""
     lines = [
         "<!-- Written by studies/benchmarks/first_light.py: a change made here is lost. -->",
         "",
         f"# First light, {today()}, {jax.default_backend()}",
         "",
-        "Speed of rounding and of emulated programs. A ratio is a time divided by that of the section's baseline in the "
-        f"same round: 2x takes twice as long. Medians of {scale.rounds} rounds, each of which runs everything once, "
-        f"in a new order; wall-clock time, {threads()} threads.",
+        (
+            "Speed of rounding and of emulated programs. A ratio is a time divided by that of the section's "
+            "baseline in the same round: 2x takes twice as long. Medians of "
+            f"{scale.rounds} rounds, each of which runs everything once, in a new order; wall-clock time, "
+            f"{threads()} threads. The quartiles of the ratios are in the {{download}}`CSV<{name}.csv>`."
+        ),
         "",
         *machine(jax.devices()[0]),
         "",
@@ -275,16 +279,17 @@ def page(entries: Sequence[Entry], scale: Scale) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write what is asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="small arrays: under a minute, and only to try it")
+    parser.add_argument("--quick", action="store_true", help="small arrays, to try it")
     parser.add_argument("--output", type=Path, metavar="DIR", help="also write DIR/DATE-cpu.md and .csv")
     options = parser.parse_args(arguments)
     scale = QUICK if options.quick else FULL
     jax.config.update("jax_enable_compilation_cache", False)
     entries = measure(scale)
-    text = page(entries, scale)
+    name = f"{today()}-{jax.default_backend()}"
+    text = page(name, entries, scale)
     print(text)
     if options.output:
-        write(options.output, f"{today()}-{jax.default_backend()}", text, entries)
+        write(options.output, name, text, entries)
 
 
 if __name__ == "__main__":

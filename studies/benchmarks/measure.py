@@ -1,4 +1,4 @@
-"""Times of programs as ratios: every round runs every program, so that a busy machine slows all of them alike."""
+"""Times of programs as ratios within a round, which a busy machine slows alike."""
 
 import csv
 import datetime
@@ -16,8 +16,17 @@ import jax
 Sampler = Callable[[], float]
 """Runs something and returns the seconds that it took."""
 
-ALLOCATOR = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD", "XLA_FLAGS")
-"""What decides whether a big block of memory is returned to the system, and faulted in again, at every call."""
+Device = Any
+"""A device of JAX, whose class is not among its public types."""
+
+ALLOCATOR = (
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
+    "GLIBC_TUNABLES",
+    "LD_PRELOAD",
+    "XLA_FLAGS",
+)
+"""What decides whether big blocks of memory go back to the system, to be faulted in again at every call."""
 
 
 class Timing(NamedTuple):
@@ -89,7 +98,7 @@ class Buffer:
         return call
 
 
-def sampler(call: Callable[[], Any], least: float = 5e-3) -> Sampler:
+def sampler(call: Callable[[], Any], least: float = 2e-3) -> Sampler:
     """Compile and warm a call, and repeat it within a sample until that is long enough for the clock.
 
     Args:
@@ -103,7 +112,7 @@ def sampler(call: Callable[[], Any], least: float = 5e-3) -> Sampler:
     count = 1
 
     def sample() -> float:
-        start = time.perf_counter()
+        start, result = time.perf_counter(), None
         for _ in range(count):
             result = call()
         jax.block_until_ready(result)
@@ -143,7 +152,7 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def machine(device: jax.Device) -> list[str]:
+def machine(device: Device) -> list[str]:
     """Describe the class of machine, with nothing that would tell which machine it is.
 
     Args:
