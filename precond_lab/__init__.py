@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from precond_lab import diagnosis, gallery, preconditioners, training, truth
+    from precond_lab import diagnosis, gallery, linalg, optimizers, preconditioners, training, truth
     from precond_lab.arithmetic import formats
     from precond_lab.arithmetic.emulate import emulate
     from precond_lab.arithmetic.events import Events
@@ -35,6 +35,8 @@ _DOOR = {
     "evaluate": ("precond_lab.truth.evaluate", "evaluate"),
     "formats": ("precond_lab.arithmetic.formats", None),
     "gallery": ("precond_lab.gallery", None),
+    "linalg": ("precond_lab.linalg", None),
+    "optimizers": ("precond_lab.optimizers", None),
     "preconditioners": ("precond_lab.preconditioners", None),
     "round_to": ("precond_lab.arithmetic.rounding", "round_to"),
     "training": ("precond_lab.training", None),
@@ -53,6 +55,8 @@ __all__ = [  # pyright: ignore[reportUnsupportedDunderAll]
     "evaluate",
     "formats",
     "gallery",
+    "linalg",
+    "optimizers",
     "preconditioners",
     "round_to",
     "training",

@@ -131,11 +131,14 @@ LIBRARY = {
     "atan2": (mpmath.atan2, np.arctan2),
 }
 FLOAT64_PRECISION = 53
+TRUSTED_PRECISION = 48  # of float64 results of functions that can hit a number of a format, or a tie, exactly
+HIT_EXACTLY = frozenset({"cbrt", "exp2", "log2", "pow", "rsqrt"})
 BEYOND_FLOAT64 = 1100
 
 
 def library(name):
     exact, at_special = LIBRARY[name]
+    precision = TRUSTED_PRECISION if name in HIT_EXACTLY else FLOAT64_PRECISION
 
     def evaluate(*operands):
         if any(x == 0 or not math.isfinite(x) for x in operands):
@@ -151,8 +154,8 @@ def library(name):
             if abs(exp) > BEYOND_FLOAT64:
                 size = power_of_two(BEYOND_FLOAT64 if exp > 0 else -BEYOND_FLOAT64)
             else:  # what a perfect float64 library would return
-                size = Fraction(int(mpmath.nint(mpmath.ldexp(man, FLOAT64_PRECISION))))
-                size *= power_of_two(int(exp) - FLOAT64_PRECISION)
+                size = Fraction(int(mpmath.nint(mpmath.ldexp(man, precision))))
+                size *= power_of_two(int(exp) - precision)
             return size if y > 0 else -size
 
     return evaluate

@@ -3,12 +3,10 @@
 import doctest
 import importlib
 import os
-import pkgutil
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 import sysconfig
 from pathlib import Path
 from typing import NamedTuple
@@ -16,13 +14,15 @@ from typing import NamedTuple
 import pytest
 from typer.testing import CliRunner
 
-import precond_lab
 from precond_lab.cli import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WRITTEN = [page for page in PAGES if "reports" not in page.parts]  # reports are written by a command
-MODULES = [name for _, name, _ in pkgutil.walk_packages(precond_lab.__path__, "precond_lab.")]
+MODULES = [
+    ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for file in sorted((ROOT / "precond_lab").rglob("*.py"))
+]
 # "..." stands for what differs between machines: a path, a measured time.
 FLAGS = doctest.ELLIPSIS
 RUN = "pip install -e . && precond-lab run studies/sonew_tridiagonal --quick"
@@ -165,7 +165,9 @@ def test_the_readme_gives_the_two_commands_and_the_script_takes_the_second_from_
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     pattern = re.search(r"grep -m1 -E '(.*)' README\.md", script)
     assert pattern is not None
-    found = [line for line in PAGES[0].read_text(encoding="utf-8").splitlines() if re.search(pattern[1], line)]
+    found = [
+        line for line in PAGES[0].read_text(encoding="utf-8").splitlines() if re.search(pattern[1], line)
+    ]
     assert found == [TEST]
 
 
@@ -177,14 +179,3 @@ def test_links_lead_somewhere(page):
             assert (page.parent / target).exists(), f"{name_of(page)} links to {target}"
     for target in re.findall(r"\{doc\}`(?:[^`<]*<)?([^`>]+)>?`", text):
         assert (page.parent / f"{target}.md").is_file(), f"{name_of(page)} refers to {target}"
-
-
-def test_documentation_builds_without_a_warning(tmp_path):
-    pytest.importorskip("furo")
-    pytest.importorskip("myst_parser")
-    pytest.importorskip("latex2mathml")
-    build = [sys.executable, "-m", "sphinx", "-W", "-q", "-b", "html", "-d", tmp_path / "trees"]
-    done = subprocess.run(
-        [*build, ROOT / "docs", tmp_path / "site"], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
-    assert done.returncode == 0, done.stderr

@@ -48,10 +48,12 @@ def test_the_package_its_formats_and_its_rooms_without_arrays_load_no_jax():
     without_jax(program)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["status"], ["list"], ["claims"], ["formats", "bf16"]], ids=" ".join)
-def test_verbs_that_only_read_load_no_jax(words, tmp_path):
+@pytest.mark.parametrize(
+    "words", [["--help"], ["status"], ["list"], ["claims"], ["formats", "bf16"]], ids=" ".join
+)
+def test_verbs_that_only_read_load_no_jax(line, tmp_path):
     shutil.copytree(ROOT / "studies", tmp_path / "studies", ignore=shutil.ignore_patterns("__pycache__"))
-    main = f"sys.argv = ['precond-lab', *{words!r}]\nfrom precond_lab.cli import main; main()"
+    main = f"sys.argv = ['precond-lab', *{line.split()!r}]\nfrom precond_lab.cli import main; main()"
     assert without_jax(main, tmp_path)
 
 

@@ -77,7 +77,18 @@ def count(
         invalid=jnp.isnan(rounded) & no_nan & ~overflow & ~pole,
         divide_by_zero=pole,
     )
-    return Events(*(jnp.sum(jnp.broadcast_to(flag, raw.shape), dtype=jnp.int64) for flag in flags))
+    return _sum(Events(*(jnp.broadcast_to(flag, raw.shape) for flag in flags)))
+
+
+def _sum(flags: Events) -> Events:
+    """Count what is true, in one sum of all four if their counts fit side by side: XLA compiles that much faster."""
+    width = 16
+    if flags.overflow.size >> width:
+        return Events(*(jnp.sum(flag, dtype=jnp.int64) for flag in flags))
+    packed = [flag.astype(jnp.int64) << (width * i) for i, flag in enumerate(flags)]
+    total = jnp.sum(packed[0] | packed[1] | packed[2] | packed[3])
+    total = jax.lax.bitcast_convert_type(total, jnp.uint64)
+    return Events(*(((total >> (width * i)) & (2**width - 1)).astype(jnp.int64) for i in range(len(flags))))
 
 
 def _leaves(raw: jax.Array, rounded: jax.Array, format: Format, rounding: str) -> jax.Array:

@@ -9,6 +9,7 @@ from jax import lax
 
 from precond_lab.arithmetic import events, formats
 from precond_lab.arithmetic.formats import Format
+from precond_lab.arithmetic.primitives import KINDS, Kind
 from precond_lab.arithmetic.rounding import narrow, round_bits, widen
 from precond_lab.arithmetic.specification import Arithmetic
 
@@ -75,9 +76,8 @@ class Machine:
             bits = _random_bits(jax.random.fold_in(jax.random.key(self.arithmetic.seed), draws), raw)
             draws = draws + jnp.uint32(1)
         finite = raw
-        if (
-            self.arithmetic.rounding == "toward_zero" and operands
-        ):  # the carrier's own overflow is one of the format
+        may_overflow = self.arithmetic.carrier != "auto" or KINDS.get(name) is Kind.LIBRARY
+        if self.arithmetic.rounding == "toward_zero" and may_overflow:  # then the format overflows too
             largest = jnp.copysign(jnp.finfo(raw.dtype).max, raw)
             finite = jnp.where(events.overflowed(raw, name, operands), largest, raw)
         rounded = round_bits(finite, format, self.arithmetic.rounding, bits)

@@ -35,7 +35,7 @@ _GROUPS: dict[Kind, frozenset[str]] = {
     Kind.ROUNDED: _names("add sub mul div rem sqrt add_any reciprocal"),
     Kind.LIBRARY: _names("""
         acos acosh asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt cos cosh digamma erf erf_inv erfc exp exp2
-        expm1 igamma igamma_grad_a igammac lgamma log log1p logistic polygamma pow regularized_incomplete_beta rsqrt sin
+        expm1 igamma igamma_grad_a igammac lgamma log log1p log2 logistic polygamma pow regularized_incomplete_beta rsqrt sin
         sinh tan tanh zeta
     """),
     Kind.SPECIAL: _names("""
@@ -71,7 +71,8 @@ _GROUPS: dict[Kind, frozenset[str]] = {
         run_state semaphore_read semaphore_signal semaphore_wait shape_assertion shard_alike shard_map stage swap
         trace_value unpin unreachable unreduced_psum unreduced_psum_start unreduced_reduce_scatter
         unreduced_reduce_scatter_start vary_unreduced_cast_p with_memory_space_constraint xla_metadata_value fusible
-        remat_opt broadcast_to tie
+        remat_opt broadcast_to tie pbroadcast_dynamic program_order reduced_vary_cast relayout unreduced_pmax unreduced_pmin
+        vary_unreduced_cast
     """),
     Kind.REFUSED: _names("""
         bitcast complex conj conv_general_dilated cumlogsumexp custom_jvp_call_jaxpr custom_lin empty empty2 imag

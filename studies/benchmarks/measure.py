@@ -80,11 +80,12 @@ class Buffer:
         """
         self.x = x
 
-    def through(self, function: Callable[[jax.Array], jax.Array]) -> Callable[[], jax.Array]:
+    def through(self, function: Callable[..., jax.Array], *others: jax.Array) -> Callable[[], jax.Array]:
         """A call that replaces the array by its image.
 
         Args:
             function: maps the array, which is donated to it, to one of the same shape and dtype.
+            others: its further arguments, which stay as they are.
 
         Returns:
             The call.
@@ -92,7 +93,7 @@ class Buffer:
         compiled = jax.jit(function, donate_argnums=0)
 
         def call() -> jax.Array:
-            self.x = compiled(self.x)
+            self.x = compiled(self.x, *others)
             return self.x
 
         return call

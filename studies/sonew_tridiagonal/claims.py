@@ -82,7 +82,8 @@ def descent(rows: list[Row]) -> Judgement:
     uphill = sum(not row["descent"] for row in real)
     return _settle(
         ascents == uphill == 0,
-        f"{ascents} ascent directions in {sum(row['chains'] for row in found):,} drawn chains, {uphill} in {len(real):,} "
+        f"{ascents} ascent directions in {sum(row['chains'] for row in found):,} drawn chains, {uphill} in "
+        f"{len(real):,} "
         "cases of real gradients.",
     )
 
@@ -90,12 +91,11 @@ def descent(rows: list[Row]) -> Judgement:
 def descent_of_explicit(rows: list[Row]) -> Judgement:
     """C9, with X formed."""
     found = of(rows, Part.FUZZ)
-    figures = ", ".join(
-        f"{row['ascents_of_explicit_X']:,} in {row['format']} at {row['tolerance']}" for row in found
-    )
+    figures = ", ".join(f"{row['ascents_of_explicit_X']:,} in {row['format']} at {row['tolerance']}" for row in found)
     chains = found[0]["chains"]
     return _settle(
-        not any(row["ascents_of_explicit_X"] for row in found), f"Ascent directions in {chains:,} drawn chains: {figures}."
+        not any(row["ascents_of_explicit_X"] for row in found),
+        f"Ascent directions in {chains:,} drawn chains: {figures}.",
     )
 
 
@@ -151,7 +151,8 @@ def tolerance_buys_accuracy(rows: list[Row]) -> Judgement:
     zero, two, eight = (pipeline(rows, "bfloat16", "bfloat16", tolerance) for tolerance in ("0", "2u", "8u"))
     shares = _share(zero, 0.98), _share(two, 0.98), _share(eight, 0.998)
     figure = (
-        f"Cosine to the exact reduced-graph direction: at least 0.98 in {shares[0]:.0%} of cases at tolerance 0 (median "
+        f"Cosine to the exact reduced-graph direction: at least 0.98 in {shares[0]:.0%} of cases at tolerance 0 "
+        f"(median "
         f"{_median_cosine(zero):.3f}), in {shares[1]:.0%} at 2u (median {_median_cosine(two):.4f}, least "
         f"{min(r['cosine_to_reduced'] for r in two):.4f}); at least 0.998 in {shares[2]:.0%} at 8u (least "
         f"{min(r['cosine_to_reduced'] for r in eight):.4f})."
@@ -169,7 +170,8 @@ def wide_arithmetic_is_no_cure(rows: list[Row]) -> Judgement:
     ]
     return _settle(
         sum(worse) >= 0.9 * len(worse),
-        f"float32 arithmetic at tolerance 0 is further from the exact full direction than bfloat16 at 2u in {sum(worse)} of "
+        f"float32 arithmetic at tolerance 0 is further from the exact full direction than bfloat16 at 2u in "
+        f"{sum(worse)} of "
         f"{len(worse)} cases; median cosine {_median_full(wide):.3f} against {_median_full(tied):.3f}.",
     )
 
@@ -188,8 +190,10 @@ def answer(rows: list[Row]) -> str:
     naive, zero, two = (pipeline(rows, "bfloat16", "bfloat16", s) for s in ("none", "0", "2u"))
     broken = sum(row["verdict"] == "breakdown" for row in naive)
     return (
-        f"Not by itself: without stabilization {broken} of {len(naive)} bfloat16 projections break down. Algorithm 3 with "
-        f"tolerance 0 makes all of them finite descent directions, but with a median cosine of {_median_cosine(zero):.2f} "
+        f"Not by itself: without stabilization {broken} of {len(naive)} bfloat16 projections break down. Algorithm "
+        f"3 with "
+        f"tolerance 0 makes all of them finite descent directions, but with a median cosine of "
+        f"{_median_cosine(zero):.2f} "
         f"to the exact direction on the same edges; a tolerance of 2u, twice the unit roundoff of the storage format, "
         f"raises that to {_median_cosine(two):.3f}, at the price of dropping "
         f"{_mean(row['dropped_fraction'] for row in two):.0%} of the edges."
@@ -208,27 +212,31 @@ def _claim(name: str, sentence: str, source: str, judge: Callable[[list[Row]], J
 CLAIMS = (
     _claim(
         "C5",
-        "The Schur complement s computed in a low precision has a relative error of at most kappa u, where kappa = 2 / (1 - "
+        "The Schur complement s computed in a low precision has a relative error of at most kappa u, where kappa = "
+        "2 / (1 - "
         "beta^2) is the condition number bound and u the unit roundoff.",
         "derived from the condition number of " + SONEW,
         error_within_bound,
     ),
     _claim(
         "C6",
-        "From exactly stored positive definite inputs the computed s can be zero or negative, and only where 1 - beta^2 < 2u.",
+        "From exactly stored positive definite inputs the computed s can be zero or negative, and only where 1 - "
+        "beta^2 < 2u.",
         "derived",
         breakdown_below_two_u,
     ),
     _claim(
         "C7",
-        "Identical adjacent gradient histories give s = 0, and with at most b gradients every s_j (j <= n - b) of a band b "
+        "Identical adjacent gradient histories give s = 0, and with at most b gradients every s_j (j <= n - b) of a "
+        "band b "
         "is zero or undefined.",
         SONEW + ", theorem on degenerate inputs",
         degenerate_inputs,
     ),
     _claim(
         "C8",
-        "After Algorithm 3 with any tolerance of at least 0, all D are finite and positive and the direction is finite, for "
+        "After Algorithm 3 with any tolerance of at least 0, all D are finite and positive and the direction is "
+        "finite, for "
         "every H with a positive diagonal, short of overflow.",
         SONEW + ", Algorithm 3",
         finite_after_stabilization,
@@ -247,14 +255,16 @@ CLAIMS = (
     ),
     _claim(
         "C10",
-        "Dropping edges never raises the condition number, and the relative rule drops the same edges of H and of c H (an "
+        "Dropping edges never raises the condition number, and the relative rule drops the same edges of H and of c "
+        "H (an "
         "absolute one does not).",
         SONEW + ", theorem on Algorithm 3; invariance derived",
         condition_not_raised,
     ),
     _claim(
         "C10-rounded",
-        "After the relative rule with tolerance gamma the condition number is below 2 / gamma, although s is itself computed "
+        "After the relative rule with tolerance gamma the condition number is below 2 / gamma, although s is itself "
+        "computed "
         "in low precision.",
         "derived",
         bound_survives_rounding,
@@ -268,14 +278,16 @@ CLAIMS = (
     ),
     _claim(
         "C14",
-        "Tolerance 0 is safe but inaccurate; 2u gives a cosine of at least 0.98 to the exact direction on the reduced graph, "
+        "Tolerance 0 is safe but inaccurate; 2u gives a cosine of at least 0.98 to the exact direction on the "
+        "reduced graph, "
         "8u at least 0.998.",
         "derived",
         tolerance_buys_accuracy,
     ),
     _claim(
         "C15",
-        "Doing the arithmetic in float32 on statistics stored in bfloat16 does not replace a tolerance tied to the storage "
+        "Doing the arithmetic in float32 on statistics stored in bfloat16 does not replace a tolerance tied to the "
+        "storage "
         "format.",
         "derived",
         wide_arithmetic_is_no_cure,

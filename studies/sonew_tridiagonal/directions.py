@@ -33,7 +33,7 @@ class Stored(NamedTuple):
 
 
 def tolerance_of(stabilization: str, storage: str) -> float | None:
-    """The relative tolerance that a label names: None for no stabilization, multiples of the storage's unit roundoff."""
+    """The relative tolerance that a label names, in unit roundoffs of the storage; None for no stabilization."""
     if stabilization == "none":
         return None
     return float(stabilization.removesuffix("u")) * pl.formats.named(storage).unit_roundoff

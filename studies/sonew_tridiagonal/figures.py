@@ -39,7 +39,11 @@ def directions_table(rows: list[Row]) -> list[dict]:
             record: dict[str, Any] = {"pipeline": NAMES[storage, arithmetic], "stabilization": stabilization}
             for name in ("cosine_to_reduced", "cosine_to_full"):
                 values = [_or_zero(row[name]) for row in found]
-                record |= {f"{name}_median": median(values), f"{name}_least": min(values), f"{name}_largest": max(values)}
+                record |= {
+                    f"{name}_median": median(values),
+                    f"{name}_least": min(values),
+                    f"{name}_largest": max(values),
+                }
             table.append(record)
     return table
 
@@ -48,7 +52,10 @@ def draw_directions(figure: Any, table: list[dict]) -> None:
     """Two panels of cosines against stabilization."""
     figure.set_size_inches(9, 4.4)
     panels = figure.subplots(1, 2, sharey=True)
-    titles = {"cosine_to_reduced": "to the exact direction on the same edges", "cosine_to_full": "to the exact full direction"}
+    titles = {
+        "cosine_to_reduced": "to the exact direction on the same edges",
+        "cosine_to_full": "to the exact full direction",
+    }
     handles = []
     for panel, (name, title) in zip(panels, titles.items(), strict=True):
         handles = []
@@ -227,8 +234,10 @@ FIGURES = (
         "directions",
         "What stabilization buys",
         "Cosine of the computed direction to the exact one, median over layers and steps (band: least to largest for "
-        "bfloat16). Left: against the exact solution on the edges that were kept, which is what the arithmetic could have "
-        "reached. Right: against the exact solution with all edges and unrounded statistics, which is what was wanted. A "
+        "bfloat16). Left: against the exact solution on the edges that were kept, which is what the arithmetic "
+        "could have "
+        "reached. Right: against the exact solution with all edges and unrounded statistics, which is what was "
+        "wanted. A "
         "direction that is not finite counts as 0.",
         directions_table,
         draw_directions,
@@ -236,7 +245,8 @@ FIGURES = (
     _figure(
         "breakdown",
         "Where bfloat16 breaks down without stabilization",
-        "Share of the entries of a layer, by layer (inputs x outputs) and training step, for statistics accumulated and "
+        "Share of the entries of a layer, by layer (inputs x outputs) and training step, for statistics accumulated "
+        "and "
         "projected in bfloat16.",
         breakdown_table,
         draw_breakdown,
@@ -244,7 +254,8 @@ FIGURES = (
     _figure(
         "verdicts",
         "Verdicts",
-        "The error of the direction judged against unit roundoff and condition number, as shares of all layers and steps. "
+        "The error of the direction judged against unit roundoff and condition number, as shares of all layers and "
+        "steps. "
         "Conditioning means that no algorithm does better on these stored statistics.",
         verdict_table,
         draw_verdicts,
@@ -252,14 +263,16 @@ FIGURES = (
     _figure(
         "edges",
         "The price: edges dropped",
-        "Share of the edges of the chain that Algorithm 3 drops from bfloat16 statistics, by layer, step and tolerance.",
+        "Share of the edges of the chain that Algorithm 3 drops from bfloat16 statistics, by layer, step and "
+        "tolerance.",
         edges_table,
         draw_edges,
     ),
     _figure(
         "track",
         "The statistics along training",
-        "At every step, for statistics carried in bfloat16: the smallest pivot (negative: no projection exists), the share of "
+        "At every step, for statistics carried in bfloat16: the smallest pivot (negative: no projection exists), "
+        "the share of "
         "edges dropped at a tolerance of 2u, and the condition number of what is left.",
         track_table,
         draw_track,
@@ -267,8 +280,10 @@ FIGURES = (
     _figure(
         "significands",
         "The two thresholds, over enumerated significands",
-        "Every near-singular pair of vertices (bfloat16; float16 in the full study) or a regular sample of them: the largest "
-        "error of the computed Schur complement relative to kappa u, and the largest 1 - beta^2 at which it is computed as "
+        "Every near-singular pair of vertices (bfloat16; float16 in the full study) or a regular sample of them: "
+        "the largest "
+        "error of the computed Schur complement relative to kappa u, and the largest 1 - beta^2 at which it is "
+        "computed as "
         "zero or negative. The lines are the bounds that claims C5 and C6 state.",
         significands_table,
         draw_significands,

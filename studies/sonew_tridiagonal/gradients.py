@@ -73,9 +73,7 @@ def prepare(settings: Settings, cache: Path) -> None:
 
 def _train(settings: Settings, folder: Path) -> None:
     steps = max(settings.steps)
-    layers = [
-        Layer((m, n), settings) for m, n in zip(settings.widths[:-1], settings.widths[1:], strict=True)
-    ]
+    layers = [Layer((m, n), settings) for m, n in zip(settings.widths[:-1], settings.widths[1:], strict=True)]
     stream = gradient_stream(
         load(settings),
         settings.widths,

@@ -1,9 +1,9 @@
 """Does SONew's tridiagonal LogDet projection survive bfloat16, and what does its stabilization buy?"""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from precond_lab.study import Context, Options, Study
+from precond_lab.study import Context, Study
 
 from . import claims, figures
 from .cases import Part, grid

@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import precond_lab as pl
@@ -270,7 +269,7 @@ def scaling(case: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _largest_bound(pivot: np.ndarray, kept: np.ndarray | bool = True) -> np.ndarray:
-    """The largest 2 / (1 - beta^2) of each chain over its kept edges, at least 1; infinite where a pivot is not positive."""
+    """The largest 2 / (1 - beta^2) of each chain over its kept edges, at least 1; infinite where no projection is."""
     with np.errstate(divide="ignore", invalid="ignore"):
         bound = np.where(pivot > 0, 2 / pivot, np.inf)
     return np.where(kept, bound, 1.0).max(axis=1)

@@ -1,0 +1,149 @@
+"""SONew: steps preconditioned by the tridiagonal LogDet projection of the gradients' statistics."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from precond_lab.arithmetic.emulate import emulate
+from precond_lab.arithmetic.formats import Format
+from precond_lab.arithmetic.specification import Arithmetic
+from precond_lab.preconditioners import logdet
+
+
+class SonewState(NamedTuple):
+    """What SONew carries from step to step.
+
+    Attributes:
+        tensors: for each leaf of the parameters, its `TensorState`.
+    """
+
+    tensors: Any
+
+
+class TensorState(NamedTuple):
+    """The state of one tensor of n entries, as one chain.
+
+    Attributes:
+        statistics: exponential average of the band of g g^T, and its weight.
+        momentum: exponential average of g, [n].
+        momentum_weight: the sum of its weights.
+    """
+
+    statistics: logdet.Statistics
+    momentum: jax.Array
+    momentum_weight: jax.Array
+
+
+def sonew(
+    learning_rate: optax.ScalarOrSchedule,
+    band: int = 1,
+    arithmetic: Arithmetic | Format | str | None = None,
+    **settings: Any,
+) -> optax.GradientTransformation:
+    """SONew with diagonal or tridiagonal preconditioner (NeurIPS 2023), grafted to the norm of Adam's step.
+
+    Args:
+        learning_rate: a number or a schedule.
+        band: 0 (diagonal) or 1 (tridiagonal).
+        arithmetic: the arithmetic in which statistics, projection and direction are computed and kept; None for the
+            gradients' own dtype. The learning rate is applied outside of it.
+        **settings: of `scale_by_sonew`.
+
+    Returns:
+        An optax transformation.
+
+    Example:
+        >>> import jax.numpy as jnp, optax
+        >>> optimizer = sonew(0.1)
+        >>> params = {"w": jnp.ones(4)}
+        >>> state = optimizer.init(params)
+        >>> updates, state = optimizer.update({"w": jnp.array([1.0, 2.0, 3.0, 4.0])}, state)
+        >>> optax.apply_updates(params, updates)["w"].shape
+        (4,)
+    """
+    return optax.chain(scale_by_sonew(band, arithmetic, **settings), optax.scale_by_learning_rate(learning_rate))
+
+
+def scale_by_sonew(
+    band: int = 1,
+    arithmetic: Arithmetic | Format | str | None = None,
+    *,
+    beta1: float = 0.9,
+    beta2: float = 0.95,
+    epsilon: float = 1e-6,
+    floor: float = 1e-16,
+    tolerance: float = 0.0,
+) -> optax.GradientTransformationExtraArgs:
+    """The direction of SONew, without the learning rate.
+
+    Every tensor is one chain, its inputs consecutive (`logdet.chain`). With H the damped average of g g^T and m the
+    momentum, both corrected for their bias, the direction is X m with X the stabilized LogDet projection of H, scaled to
+    the norm of Adam's step m / sqrt(diag H).
+
+    Args:
+        band: 0 (diagonal) or 1 (tridiagonal).
+        arithmetic: emulated, or None.
+        beta1: decay of the momentum.
+        beta2: decay of the statistics.
+        epsilon: damping, relative to the one-norm of H.
+        floor: least damping.
+        tolerance: of Algorithm 3, relative to the diagonal; twice the unit roundoff of the format that holds the
+            statistics keeps the direction trustworthy.
+
+    Returns:
+        An optax transformation; extra arguments are ignored. State: (b + 2) n numbers. Cost: about 30 n flops.
+
+    Raises:
+        ValueError: the band is neither 0 nor 1.
+    """
+    if band not in {0, 1}:
+        raise ValueError(f"band {band} given; supported are 0 (diagonal) and 1 (tridiagonal)")
+
+    def direction(state: TensorState, g: jax.Array, decay1: Any, decay2: Any, scales: tuple) -> tuple:
+        statistics = logdet.average(state.statistics, g, decay2)
+        momentum = decay1 * state.momentum + (1 - decay1) * g
+        weight = decay1 * state.momentum_weight + (1 - decay1)
+        m = momentum / weight
+        H = logdet.damp(logdet.corrected(statistics), scales[0], scales[1])
+        factor, _ = logdet.stabilize(H, scales[2])
+        u = logdet.apply(factor, m)
+        adam = m / jnp.sqrt(H[0])
+        size, wanted = jnp.sqrt(jnp.sum(u * u)), jnp.sqrt(jnp.sum(adam * adam))
+        u = u * jnp.where(size > 0, wanted / jnp.where(size > 0, size, jnp.ones_like(size)), jnp.zeros_like(size))
+        return u, TensorState(statistics, momentum, weight)
+
+    step = direction if arithmetic is None else emulate(direction, arithmetic)
+
+    def initialize(tensor: jax.Array) -> TensorState:
+        zero = jnp.zeros((), tensor.dtype)
+        return TensorState(
+            logdet.initialize(tensor.size, band=band, epsilon=zero),
+            jnp.zeros(tensor.size, tensor.dtype),
+            zero,
+        )
+
+    def init(params: Any) -> SonewState:
+        return SonewState(jax.tree.map(initialize, params))
+
+    def update(updates: Any, state: SonewState, params: Any = None, **extra: Any) -> tuple[Any, SonewState]:
+        del params, extra
+        leaves, tree = jax.tree.flatten(updates)
+        results = []
+        for g, tensor in zip(leaves, tree.flatten_up_to(state.tensors), strict=True):
+            numbers = [jnp.asarray(x, g.dtype) for x in (beta1, beta2, epsilon, floor, tolerance)]
+            u, new = step(tensor, _chain(g), *numbers[:2], tuple(numbers[2:]))
+            results.append((_unchain(u, g.shape), new))
+        directions, states = zip(*results, strict=True) if results else ((), ())
+        return tree.unflatten(directions), SonewState(tree.unflatten(states))
+
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore
+
+
+def _chain(tensor: jax.Array) -> jax.Array:
+    return logdet.chain(tensor) if tensor.ndim > 1 else tensor.reshape(-1)
+
+
+def _unchain(vector: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    return logdet.unchain(vector, shape) if len(shape) > 1 else vector.reshape(shape)
