@@ -204,6 +204,8 @@ CALLS = {
     "custom_vjp_call_jaxpr": "fun_jaxpr",
     "custom_vmap_call": "call",
     "composite": "jaxpr",
+    "program_order": "jaxpr",
+    "xla_metadata_call": "jaxpr",
     "eval_jaxpr": "call_jaxpr",
     "call_hi_primitive": "_prim",
 }
@@ -238,7 +240,8 @@ def uses(jaxpr: Any, name: str) -> bool:
     """
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
     return any(
-        equation.primitive.name == name or any(uses(inner, name) for inner in jex.core.jaxprs_in_params(equation.params))
+        equation.primitive.name == name
+        or any(uses(inner, name) for inner in jex.core.jaxprs_in_params(equation.params))
         for equation in jaxpr.eqns
     )
 
@@ -324,6 +327,7 @@ MOVES = frozenset({
     "optimization_barrier",
     "pad",
     "pvary",
+    "relayout",
     "reshape",
     "reshard",
     "rev",

@@ -73,7 +73,8 @@ def solve_triangular(L: jax.Array, b: jax.Array, *, transpose: bool = False) -> 
 def solve_spd(A: jax.Array, b: jax.Array) -> jax.Array:
     """The solution of A x = b for a symmetric positive definite A, by its Cholesky factor.
 
-    Backward stable: the normwise error is at most about 3 n^2 u kappa(A) (Higham, Accuracy and Stability, theorem 10.3).
+    Backward stable: the normwise error is at most about 3 n^2 u kappa(A) (Higham, Accuracy and Stability of
+    Numerical Algorithms, theorem 10.4).
 
     Args:
         A: symmetric positive definite, [n, n].

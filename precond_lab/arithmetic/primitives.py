@@ -39,7 +39,7 @@ _GROUPS: dict[Kind, frozenset[str]] = {
         sinh tan tanh zeta
     """),
     Kind.SPECIAL: _names("""
-        argmax argmin bitcast_convert_type cond convert_element_type cumprod cumsum dot_general integer_pow iota reduce_precision
+        argmax argmin bitcast_convert_type cond convert_element_type cumprod cumsum dot_general integer_pow iota one_minus_square polynomial reduce_precision
         reduce_prod reduce_sum scan scatter-add scatter-mul scatter-sub square while
     """),
     Kind.INTEGER: _names("""
@@ -61,9 +61,9 @@ _GROUPS: dict[Kind, frozenset[str]] = {
     Kind.DEVICE: _names("""
         accum_grad_in_ref addupdate after_all all_gather all_gather_done all_gather_invariant all_gather_reduced
         all_gather_reduced_start all_gather_start all_to_all all_to_all_done all_to_all_start axis_index box_get box_set
-        buffer_callback call_hi_primitive call_hi_primitive_linearized check compute_on core_map create_linear
+        buffer_callback call_hi_primitive_linearized check compute_on core_map create_linear
         create_token dce_sink debug_callback debug_print delay dma_start dma_wait empty_ref free_ref freeze get
-        get_barrier_semaphore get_global inspect_sharding io_callback jaxpr_call eval_jaxpr linear_call log_extend
+        get_barrier_semaphore get_global inspect_sharding io_callback jaxpr_call linear_call log_extend
         log_read masked_load masked_swap matmul_acc_lhs matmul_pop matmul_push_rhs new_box new_log new_ref num_programs
         pbroadcast pbroadcast_done pbroadcast_start pin platform_index pmax pmin ppermute ppermute_done ppermute_start
         precv preduced program_id psend psum psum_done psum_invariant psum_invariant_start psum_start pure_callback
@@ -71,7 +71,7 @@ _GROUPS: dict[Kind, frozenset[str]] = {
         run_state semaphore_read semaphore_signal semaphore_wait shape_assertion shard_alike shard_map stage swap
         trace_value unpin unreachable unreduced_psum unreduced_psum_start unreduced_reduce_scatter
         unreduced_reduce_scatter_start vary_unreduced_cast_p with_memory_space_constraint xla_metadata_value fusible
-        remat_opt broadcast_to tie pbroadcast_dynamic program_order reduced_vary_cast relayout unreduced_pmax unreduced_pmin
+        remat_opt broadcast_to tie pbroadcast_dynamic reduced_vary_cast unreduced_pmax unreduced_pmin
         vary_unreduced_cast
     """),
     Kind.REFUSED: _names("""

@@ -124,6 +124,29 @@ def _integer_power(
     return [power], state
 
 
+def _one_minus_square(
+    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    """As (1 + x) (1 - x), which is how JAX computes it."""
+    x, one = operands[0], lax.optimization_barrier(jnp.ones((), machine.carrier))
+    above, state = machine.add(one, x, state)
+    below, state = machine.add(one, -x, state)
+    result, state = machine.multiply(above, below, state)
+    return [result], state
+
+
+def _polynomial(
+    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    """By Horner's rule, every product and sum rounded."""
+    x, *coefficients = operands
+    total = coefficients.pop()
+    while coefficients:
+        product, state = machine.multiply(total, x, state)
+        total, state = machine.add(coefficients.pop(), product, state)
+    return [total], state
+
+
 def _convert(
     machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
 ) -> tuple[list, State]:
@@ -269,6 +292,8 @@ SPECIAL: dict[str, MachineRule] = {
     "sub": _add,
     "square": _square,
     "integer_pow": _integer_power,
+    "one_minus_square": _one_minus_square,
+    "polynomial": _polynomial,
     "convert_element_type": _convert,
     "reduce_precision": _reduce_precision,
     "bitcast_convert_type": _bitcast,

@@ -1,6 +1,7 @@
 """Condition numbers of functions, from their own derivatives."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,7 +23,8 @@ def condition_number(f: Callable, *args: Any, kind: Kind = "normwise", **kwargs:
 
     Args:
         f: a differentiable function of pytrees of arrays.
-        *args: where it is judged; taken in float64. Integer and boolean leaves are held fixed.
+        *args: where it is judged; taken in float64, or in their own dtypes if the function pins its dtypes so that
+            float64 is a `TypeError`. Integer and boolean leaves are held fixed.
         kind: "normwise" or "componentwise".
         **kwargs: further arguments, held fixed.
 
@@ -46,14 +48,21 @@ def condition_number(f: Callable, *args: Any, kind: Kind = "normwise", **kwargs:
         moving = [jnp.asarray(x, jnp.float64) for x in leaves if _is_real(x)]
         point, unravel = ravel_pytree(moving)
 
-        def flat(vector: jax.Array) -> jax.Array:
-            floats = iter(unravel(vector))
-            values = [next(floats) if _is_real(x) else x for x in leaves]
+        def flat(vector: jax.Array, dtypes: tuple = ()) -> jax.Array:
+            floats = unravel(vector)
+            if dtypes:
+                floats = [x.astype(dtype) for x, dtype in zip(floats, dtypes, strict=True)]
+            remaining = iter(floats)
+            values = [next(remaining) if _is_real(x) else x for x in leaves]
             results = jax.tree.leaves(f(*jax.tree.unflatten(tree, values), **kwargs))
             reals = [jnp.ravel(y).astype(jnp.float64) for y in results if _is_real(y)]
             return jnp.concatenate(reals) if reals else jnp.zeros(0)
 
-        m, n = jax.eval_shape(flat, point).size, point.size
+        try:
+            m, n = jax.eval_shape(flat, point).size, point.size
+        except TypeError:
+            flat = partial(flat, dtypes=tuple(x.dtype for x in leaves if _is_real(x)))
+            m, n = jax.eval_shape(flat, point).size, point.size
         if not m or not n:
             raise ValueError("condition_number needs floating-point arguments and results: found none")
         if m * n > LARGEST_JACOBIAN:
@@ -70,7 +79,7 @@ def condition_number(f: Callable, *args: Any, kind: Kind = "normwise", **kwargs:
 
 
 def _is_real(x: Any) -> bool:
-    return jax.dtypes.issubdtype(jnp.result_type(x), jnp.floating)
+    return jnp.issubdtype(jnp.result_type(x), jnp.floating)
 
 
 def _ratios(numerator: Any, denominator: Any) -> Any:

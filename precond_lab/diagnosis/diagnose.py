@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from precond_lab.arithmetic.specification import Arithmetic, as_arithmetic
 from precond_lab.diagnosis.condition import condition_number
 from precond_lab.diagnosis.errors import Kind, forward_error, vector
 from precond_lab.diagnosis.verdict import MODEST, Verdict, judge
+from precond_lab.interpreter import has_64_bit_leaf
 from precond_lab.truth.evaluate import evaluate
 
 
@@ -53,7 +55,11 @@ class Diagnosis(NamedTuple):
         rows = [
             ("rounding error", f"{self.rounding_error:.3g}", "emulated against the same steps with many digits"),
             ("attainable", f"{self.attainable:.3g}", "condition x unit roundoff: what rounding the inputs may cost"),
-            ("amplification", f"{self.amplification:.3g}", f"the one over the other; up to {MODEST:g} is called modest"),
+            (
+                "amplification",
+                f"{self.amplification:.3g}",
+                f"the one over the other; up to {MODEST:g} is called modest",
+            ),
             ("condition", f"{self.condition:.3g}", f"{self.kind}, from the function's own derivative"),
             ("unit roundoff", f"{u:.3g}", str(self.arithmetic)),
         ]
@@ -102,7 +108,9 @@ def diagnose(
         ('conditioning', 1.0)
     """  # noqa: DOC502 (raised by what it calls)
     arithmetic = as_arithmetic(arithmetic)
-    computed, events = emulate(f, arithmetic, events=True)(*args)
+    held = jax.tree.map(lambda x: _holding(x, arithmetic.result), args)
+    with jax.enable_x64(True) if has_64_bit_leaf(held) else nullcontext():  # else results would come back in float32
+        computed, events = emulate(f, arithmetic, events=True)(*held)
     exact = evaluate(f, *args, digits=digits)
     condition = condition_number(f, *args, kind=kind)
     rounding_error = forward_error(computed, exact, kind, digits)
@@ -126,6 +134,21 @@ def diagnose(
         computed=computed,
         exact=exact,
     )
+
+
+def _holding(x: Any, format: Format) -> Any:
+    """An argument in a dtype that holds the format, so that results, which take its dtype, are not rounded again."""
+    own = getattr(x, "dtype", np.dtype(np.float32) if isinstance(x, float) else None)
+    if own is None or not jax.numpy.issubdtype(own, np.floating):
+        return x
+    wanted = next((dtype for dtype in (own, np.float32) if _holds(dtype, format)), np.float64)
+    return x if wanted == own else np.asarray(x, wanted)
+
+
+def _holds(dtype: Any, format: Format) -> bool:
+    limits = jax.numpy.finfo(dtype)
+    wide = limits.minexp <= format.min_exponent and format.max_exponent < limits.maxexp
+    return bool(wide and format.precision <= limits.nmant + 1)
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

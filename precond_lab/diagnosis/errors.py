@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import mpmath
 import numpy as np
 
@@ -19,7 +20,7 @@ def vector(tree: Any) -> np.ndarray:
         Array of shape [n].
     """
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
-    kept = [x for x in leaves if x.dtype == object or jax.dtypes.issubdtype(x.dtype, np.floating)]
+    kept = [x for x in leaves if x.dtype == object or jnp.issubdtype(x.dtype, np.floating)]
     exact = any(x.dtype == object for x in kept)
     flat = [x.astype(object if exact else np.float64).ravel() for x in kept]
     return np.concatenate(flat) if flat else np.zeros(0)

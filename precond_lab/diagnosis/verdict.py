@@ -35,18 +35,25 @@ class Verdict(enum.StrEnum):
     )
     CONDITIONING = (
         "conditioning",
-        "The error is what the condition number allows: rounding the inputs alone would cost as much, so no algorithm "
-        "does better in this format. Improve the problem (damping, fewer edges) or keep the inputs in a wider format.",
+        (
+            "The error is what the condition number allows: rounding the inputs alone would cost as much, so no "
+            "algorithm does better in this format. Improve the problem (damping, fewer edges) or keep the inputs in a "
+            "wider format."
+        ),
     )
     UNSTABLE = (
         "unstable",
-        "The error exceeds what the condition number allows: the algorithm loses digits that its inputs still hold. "
-        "Another order of operations, a wider accumulator or a wider format for some lines would keep them.",
+        (
+            "The error exceeds what the condition number allows: the algorithm loses digits that its inputs still hold. "
+            "Another order of operations, a wider accumulator or a wider format for some lines would keep them."
+        ),
     )
     BREAKDOWN = (
         "breakdown",
-        "The result is not finite although the exact one is: an overflow, an underflow to zero in a divisor, or a "
-        "pivot that rounding made zero.",
+        (
+            "The result is not finite although the exact one is: an overflow, an underflow to zero in a divisor, or a "
+            "pivot that rounding made zero."
+        ),
     )
 
 

@@ -79,8 +79,8 @@ def scale_by_sonew(
     """The direction of SONew, without the learning rate.
 
     Every tensor is one chain, its inputs consecutive (`logdet.chain`). With H the damped average of g g^T and m the
-    momentum, both corrected for their bias, the direction is X m with X the stabilized LogDet projection of H, scaled to
-    the norm of Adam's step m / sqrt(diag H).
+    momentum, both corrected for their bias, the direction is X m with X the stabilized LogDet projection of H,
+    scaled to the norm of Adam's step m / sqrt(diag H).
 
     Args:
         band: 0 (diagonal) or 1 (tridiagonal).
@@ -101,13 +101,13 @@ def scale_by_sonew(
     if band not in {0, 1}:
         raise ValueError(f"band {band} given; supported are 0 (diagonal) and 1 (tridiagonal)")
 
-    def direction(state: TensorState, g: jax.Array, decay1: Any, decay2: Any, scales: tuple) -> tuple:
+    def direction(state: TensorState, g: jax.Array, decay1: Any, decay2: Any, rest: tuple) -> tuple:
         statistics = logdet.average(state.statistics, g, decay2)
         momentum = decay1 * state.momentum + (1 - decay1) * g
         weight = decay1 * state.momentum_weight + (1 - decay1)
         m = momentum / weight
-        H = logdet.damp(logdet.corrected(statistics), scales[0], scales[1])
-        factor, _ = logdet.stabilize(H, scales[2])
+        H = logdet.damp(logdet.corrected(statistics), rest[0], rest[1])
+        factor, _ = logdet.stabilize(H, rest[2])
         u = logdet.apply(factor, m)
         adam = m / jnp.sqrt(H[0])
         size, wanted = jnp.sqrt(jnp.sum(u * u)), jnp.sqrt(jnp.sum(adam * adam))
@@ -132,8 +132,8 @@ def scale_by_sonew(
         leaves, tree = jax.tree.flatten(updates)
         results = []
         for g, tensor in zip(leaves, tree.flatten_up_to(state.tensors), strict=True):
-            numbers = [jnp.asarray(x, g.dtype) for x in (beta1, beta2, epsilon, floor, tolerance)]
-            u, new = step(tensor, _chain(g), *numbers[:2], tuple(numbers[2:]))
+            decay1, decay2, *rest = (jnp.asarray(x, g.dtype) for x in (beta1, beta2, epsilon, floor, tolerance))
+            u, new = step(tensor, _chain(g), decay1, decay2, tuple(rest))
             results.append((_unchain(u, g.shape), new))
         directions, states = zip(*results, strict=True) if results else ((), ())
         return tree.unflatten(directions), SonewState(tree.unflatten(states))

@@ -82,9 +82,7 @@ class Check(NamedTuple):
 # Rounding
 
 
-def differences(
-    name: str, computed: np.ndarray, expected: np.ndarray, given: np.ndarray | None = None
-) -> Check:
+def differences(name: str, computed: np.ndarray, expected: np.ndarray, given: np.ndarray | None = None) -> Check:
     """Compare bits. NaNs are alike.
 
     Args:
@@ -310,9 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Check, time, print; the exit code says whether all was right."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer numbers")
-    parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="also write DATE-device-PLATFORM.md and .csv"
-    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="also write DATE-device-PLATFORM.md and .csv")
     options = parser.parse_args(arguments)
     device = jax.devices()[0]
     scale = QUICK if options.quick else FULL_ON_CPU if device.platform == "cpu" else FULL

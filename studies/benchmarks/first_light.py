@@ -96,9 +96,7 @@ def rounding_samplers(n: int, dtype: type) -> dict[str, Sampler]:
             calls[f"{format}, {rounding}"] = call
     x, key = jnp.array(host), jax.random.key(1)
     calls["`round_to` as called, bfloat16"] = partial(round_to, x, "bfloat16")
-    calls["`round_to` as called, bfloat16, stochastic"] = partial(
-        round_to, x, "bfloat16", "stochastic", key=key
-    )
+    calls["`round_to` as called, bfloat16, stochastic"] = partial(round_to, x, "bfloat16", "stochastic", key=key)
     return {name: sampler(call) for name, call in calls.items()}
 
 
@@ -214,8 +212,8 @@ class Section(NamedTuple):
 SECTIONS = (
     Section(
         "Rounding float32 arrays",
-        "The kernel of `round_to` in G elements/s; in brackets its time against a copy, a negation in place; "
-        "it writes where it reads (the array is donated); for stochastic rounding the random bits are given. "
+        "The kernel of `round_to` in G elements/s; in brackets its time against a copy, a negation in place. "
+        "It writes where it reads (the array is donated); for stochastic rounding the random bits are given. "
         "The last two rows are `round_to` as a user calls it: with a fresh result, and with the random bits "
         "drawn from the key. At 1e4 elements the time is that of calling a compiled JAX program.",
         measure_rounding,
@@ -265,7 +263,7 @@ def page(name: str, entries: Sequence[Entry], scale: Scale) -> str:
             "Speed of rounding and of emulated programs. A ratio is a time divided by that of the section's "
             f"baseline in the same round: 2x takes twice as long. Medians of {scale.rounds} rounds (7 for "
             "compilation), each of which runs everything once, in a new order; wall-clock time, "
-            f"{threads()} threads. The quartiles of the ratios are in the {{download}}`CSV<{name}.csv>`."
+            f"{threads()} threads. The quartiles of the ratios are in the {{download}}`CSV file <{name}.csv>`."
         ),
         "",
         *machine(jax.devices()[0]),

@@ -103,7 +103,7 @@ def reference(H: np.ndarray, g: np.ndarray, kept: np.ndarray, exact_pivots: np.n
 
 
 def reference_error(H: np.ndarray, g: np.ndarray, kept: np.ndarray) -> float:
-    """Relative error of the reference against 50 digits, on the chain's first vertices; NaN where no projection exists."""
+    """Relative error of the reference against 50 digits, on the first vertices; NaN where no projection exists."""
     m = min(SAMPLE, H.shape[1])
     stretch = kept[:, :m].copy()
     stretch[0, m - 1] = False

@@ -1,6 +1,6 @@
 """Does SONew's tridiagonal LogDet projection survive bfloat16, and what does its stabilization buy?"""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from precond_lab.study import Context, Study
@@ -22,7 +22,7 @@ def measure(case: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
     return measure_batch([case], context)[0]
 
 
-def measure_batch(cases: list[Mapping[str, Any]], context: Context) -> list[Mapping[str, Any]]:
+def measure_batch(cases: list[Mapping[str, Any]], context: Context) -> Sequence[Mapping[str, Any]]:
     """Cases that differ in numbers only, in one compiled program."""
     part = Part(cases[0]["part"])
     if part is Part.GRADIENTS:
