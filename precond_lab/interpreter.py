@@ -327,7 +327,6 @@ MOVES = frozenset({
     "optimization_barrier",
     "pad",
     "pvary",
-    "relayout",
     "reshape",
     "reshard",
     "rev",

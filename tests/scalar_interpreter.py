@@ -271,9 +271,7 @@ class ScalarInterpreter:
 
     def walk(self, jaxpr, constants, operands):
         environment = dict(
-            itertools.chain(
-                zip(jaxpr.constvars, constants, strict=True), zip(jaxpr.invars, operands, strict=True)
-            )
+            itertools.chain(zip(jaxpr.constvars, constants, strict=True), zip(jaxpr.invars, operands, strict=True))
         )
 
         def read(atom):

@@ -373,6 +373,13 @@ def test_pytrees_and_integers():
     assert (d.rounding_error, int(d.computed["index"]), int(d.exact["index"])) == (0.0, 4, 4)
 
 
+def test_a_result_without_a_correct_bit_is_not_accurate():
+    """In float8_e5m2 10 u is 1.25."""
+    assert judge(0.5, 1.0, 2.0**-3) is Verdict.ACCURATE
+    assert judge(0.51, 2.0, 2.0**-3) is Verdict.CONDITIONING
+    assert judge(1.3, 1.0, 2.0**-3) is Verdict.UNSTABLE
+
+
 def test_rounding_that_is_not_to_nearest_has_twice_the_unit():
     d = diagnose(jnp.square, 1.1, arithmetic=pl.Arithmetic("float16", rounding="toward_zero"))
     assert d.attainable == pytest.approx(d.condition * 2.0**-10)

@@ -29,9 +29,7 @@ PROMISED = {
 def without_jax(program: str, folder: Path = ROOT) -> str:
     """Run a program in a new process in which importing JAX is an error."""
     blocked = f"import sys; sys.modules['jax'] = sys.modules['jaxlib'] = None\n{program}"
-    done = subprocess.run(
-        [sys.executable, "-c", blocked], capture_output=True, text=True, check=False, cwd=folder
-    )
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -48,9 +46,7 @@ def test_the_package_its_formats_and_its_rooms_without_arrays_load_no_jax():
     without_jax(program)
 
 
-@pytest.mark.parametrize(
-    "words", [["--help"], ["status"], ["list"], ["claims"], ["formats", "bf16"]], ids=" ".join
-)
+@pytest.mark.parametrize("line", ["--help", "status", "list", "claims", "formats bf16"])
 def test_verbs_that_only_read_load_no_jax(line, tmp_path):
     shutil.copytree(ROOT / "studies", tmp_path / "studies", ignore=shutil.ignore_patterns("__pycache__"))
     main = f"sys.argv = ['precond-lab', *{line.split()!r}]\nfrom precond_lab.cli import main; main()"

@@ -4,9 +4,9 @@ Rational numbers judge. With u the unit roundoff, beta the correlation of an edg
 theorems for u <= 1/8; theta stands for a product of two rounding errors, of which |theta| <= 2u holds strictly, since
 each is at most u / (1 + u):
 
-T3  |fl(s) - s| <= kappa u s with kappa = 2 / (1 - beta^2). For fl(psi H_12) = (1 + theta) beta^2 H_11; where beta^2 (1 - 2u)
-    >= 1/2 the subtraction is exact (Sterbenz), so that the error is at most 2u beta^2 H_11, and elsewhere its own rounding
-    adds no more than the bound has to spare, as 1 - beta^2 > 2u / (1 + 4u).
+T3  |fl(s) - s| <= kappa u s with kappa = 2 / (1 - beta^2). For fl(psi H_12) = (1 + theta) beta^2 H_11; where
+    beta^2 (1 - 2u) >= 1/2 the subtraction is exact (Sterbenz), so that the error is at most 2u beta^2 H_11, and
+    elsewhere its own rounding adds no more than the bound has to spare, as 1 - beta^2 > 2u / (1 + 4u).
 T4  fl(s) <= 0 implies 1 - beta^2 <= 2u beta^2, so 1 - beta^2 < 2u.
 T7  s > 2u H_11 in the format implies beta^2 < 1, whatever H: s <= (1 - beta^2) H_11 + 2u beta^2 H_11.
 """
@@ -68,7 +68,7 @@ def drawn(name: str, seed: int, chains: int = CHAINS, n: int = LENGTH, *, wild: 
 
 
 class Steps(NamedTuple):
-    """What the programs make of one chain, the products and quotients on the way, and the edges that other rules keep."""
+    """What the programs make of one chain, the numbers on the way, and the edges that other rules keep."""
 
     factor: logdet.Factor
     kept: Any
@@ -190,18 +190,14 @@ def test_evaluation_equals_the_target(name, seed):
         assert projection.status is Status.SOLVED
         assert off_by(factor, projection.band) <= DIGITS
         u = pl.evaluate(logdet.apply, factor, g, digits=60)
-        magnitude = pl.evaluate(
-            lambda f, v: logdet.apply(jax.tree.map(jnp.abs, f), jnp.abs(v)), factor, g, digits=20
-        )
+        magnitude = pl.evaluate(lambda f, v: logdet.apply(jax.tree.map(jnp.abs, f), jnp.abs(v)), factor, g, digits=20)
         for x, y, scale in zip(u, direction(H, g, 60, mask), magnitude, strict=True):
             with mpmath.workdps(60):
                 assert abs(x - y) <= DIGITS * scale
     # The whole program at once is its parts.
     together = pl.evaluate(lambda h, v: logdet.apply(logdet.stabilize(h, tolerance)[0], v), H, g, digits=60)
     parts = pl.evaluate(logdet.apply, stable, g, digits=60)
-    assert max(abs(a - b) for a, b in zip(together, parts, strict=True)) <= DIGITS * max(
-        abs(b) for b in parts
-    )
+    assert max(abs(a - b) for a, b in zip(together, parts, strict=True)) <= DIGITS * max(abs(b) for b in parts)
 
 
 @EVERY_FORMAT
@@ -216,9 +212,7 @@ def test_the_reduced_graph_of_the_emulated_program_has_a_projection(name):
         checked += 1
         projection = logdet_projection(chain.H, 50, chain.kept, method="elimination")
         assert projection.status is Status.SOLVED
-        factor = pl.evaluate(
-            lambda H, kept: logdet.project(logdet.cut(H, kept)), chain.H, chain.kept, digits=60
-        )
+        factor = pl.evaluate(lambda H, kept: logdet.project(logdet.cut(H, kept)), chain.H, chain.kept, digits=60)
         assert off_by(factor, projection.band) <= DIGITS
     assert checked >= 4
 
@@ -232,10 +226,7 @@ def test_it_takes_a_tolerance_of_two_u_for_that(name):
         no_projection = np.array([pivots(chain) <= 0 for chain in H])
         for multiple in beyond:
             found = stepwise(name, H, g, multiple * float(unit(name)))
-            normal = (
-                np.minimum(np.abs(found.psi), np.abs(found.products[:, 0]))
-                > pl.formats.named(name).min_normal
-            )
+            normal = np.minimum(np.abs(found.psi), np.abs(found.products[:, 0])) > pl.formats.named(name).min_normal
             beyond[multiple] += int((found.kept[:, 0, :-1] & normal & no_projection).sum())
     assert beyond[2] == 0
     assert (beyond[0] > 0) == (pl.formats.named(name).precision >= 8)
@@ -407,9 +398,7 @@ def schur(H):
     return logdet.schur_complements(H)[1][0]
 
 
-@pytest.mark.parametrize(
-    ("name", "misjudged"), [("bfloat16", 2), pytest.param("float16", 37, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("name", "misjudged"), [("bfloat16", 2), pytest.param("float16", 37, marks=pytest.mark.slow)])
 def test_float32_judges_the_sign_of_stored_pairs(name, misjudged):
     """T6: the determinant's sign is exact in float32; with psi only a few singular pairs seem positive."""
     wrong = total = 0

@@ -165,7 +165,9 @@ ARGUMENTS = (
 )
 # No public function binds them in this version, several devices are needed, or the laws of whole programs hold them.
 NOT_HERE = {
-    *("eq_to le_to lt_to zeros_like add_dependency copy_to_host_async copy_p layout_constraint pvary relayout reshard".split()),
+    *(
+        "eq_to le_to lt_to zeros_like add_dependency copy_to_host_async copy_p layout_constraint pvary reshard".split()
+    ),
     *("roll sharding_constraint stack stop_gradient unstack reciprocal log2".split()),
 }
 SEVERAL_ROUNDINGS = {"one_minus_square", "polynomial"}
@@ -236,7 +238,6 @@ def test_an_unknown_primitive_is_refused_with_its_name_and_line():
         emulate(lambda x: novel.bind(x), "bfloat16")(1.0)
 
 
-def test_a_refused_primitive_of_integers_is_left_to_jax():
-    assert KINDS["sort"] is Kind.EXACT
+def test_integers_are_left_to_jax():
     y = emulate(lambda x, i: x * lax.population_count(i).sum(), "bfloat16")(jnp.ones(2), jnp.arange(4))
     np.testing.assert_array_equal(y, [4.0, 4.0])

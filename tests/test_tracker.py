@@ -12,7 +12,7 @@ from precond_lab.diagnosis.logdet_condition import pivots
 from precond_lab.preconditioners import logdet
 
 N = 12
-STREAM = gallery.gradient_stream(6, N, correlation=0.95, decades=1, seed=3).astype(np.float32)
+STREAM = gallery.gradient_stream(6, N, correlation=0.95, seed=3).astype(np.float32)
 
 
 def by_hand(settings: tracker.Settings, arithmetic: str, edges: np.ndarray) -> list[tracker.Track]:
@@ -39,7 +39,7 @@ def by_hand(settings: tracker.Settings, arithmetic: str, edges: np.ndarray) -> l
 @pytest.mark.parametrize("cut", [False, True])
 def test_track_is_its_parts(arithmetic, cut):
     u = pl.formats.named(arithmetic).unit_roundoff
-    settings = tracker.Settings(beta2=0.875, epsilon=u / 4, tolerance=2 * u, arithmetic=arithmetic)
+    settings = tracker.Settings(beta2=0.875, epsilon=u / 64, tolerance=2 * u, arithmetic=arithmetic)
     edges = np.asarray(logdet.row_edges((4, 3))) if cut else np.arange(N)[None] < N - 1
     found = list(tracker.track(STREAM, settings, edges if cut else None))
     assert found == by_hand(settings, arithmetic, edges)
@@ -50,9 +50,12 @@ def test_track_is_its_parts(arithmetic, cut):
 
 
 def test_the_first_step_is_degenerate():
-    """One gradient makes every beta 1: all edges go, and the diagonal that remains has condition 1."""
+    """One gradient makes every beta 1: all edges go, and the diagonal that remains has condition 1.
+
+    Storing H moves 1 - beta^2 by 4u at the most, computing s by another 2u, to first order.
+    """
     for arithmetic in (None, "bfloat16"):
-        settings = tracker.Settings(epsilon=0.0, tolerance=2.0**-7, arithmetic=arithmetic)
+        settings = tracker.Settings(epsilon=0.0, tolerance=8 * 2.0**-8, arithmetic=arithmetic)
         first, *later = tracker.track(STREAM, settings)
         assert (first.dropped, first.edges, first.condition_kept) == (N - 1, N - 1, 1.0)
         assert first.smallest_pivot <= 2.0**-6

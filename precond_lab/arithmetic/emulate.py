@@ -71,7 +71,7 @@ def emulate(f: Callable, arithmetic: Arithmetic | Format | str, *, events: bool 
 
 def _signature(leaf: Any) -> tuple:
     """What a trace depends on: shape, dtype, and whether the dtype gives way to others."""
-    if isinstance(leaf, (bool, int, float, complex)):
+    if not hasattr(leaf, "dtype"):
         return (type(leaf),)
     kind = jax.typeof(leaf)
     return kind.shape, kind.dtype, getattr(kind, "weak_type", False)  # pyright: ignore
@@ -127,9 +127,7 @@ def _in_x64(function: Callable) -> Callable:
             def reals(*floats: Any) -> list:
                 a, b = iter(floats), iter(others)
                 merged = [next(a) if real else next(b) for real in moving]
-                return [
-                    y for y in jax.tree.leaves(function(*jax.tree.unflatten(tree, merged))) if _is_real(y)
-                ]
+                return [y for y in jax.tree.leaves(function(*jax.tree.unflatten(tree, merged))) if _is_real(y)]
 
             return list(jax.vjp(reals, *floats)[1](seeds))
 

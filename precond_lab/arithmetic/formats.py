@@ -80,9 +80,7 @@ class Format:
             value = getattr(self, field.name)
             wanted = {"name": str, "overflow": str, "subnormals": bool}.get(field.name, int)
             if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-                raise TypeError(
-                    f"format {self.name!r}: {field.name} must be of type {wanted.__name__}; got {value!r}"
-                )
+                raise TypeError(f"format {self.name!r}: {field.name} must be of type {wanted.__name__}; got {value!r}")
 
     def __str__(self) -> str:
         """Give the name alone."""

@@ -1,10 +1,12 @@
 """An arithmetic bound to its carrier: values enter, are settled on the format after every operation, and leave."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from precond_lab.arithmetic import events, formats
@@ -12,6 +14,8 @@ from precond_lab.arithmetic.formats import Format
 from precond_lab.arithmetic.primitives import KINDS, Kind
 from precond_lab.arithmetic.rounding import narrow, round_bits, widen
 from precond_lab.arithmetic.specification import Arithmetic
+
+GENERATOR = "threefry2x32"  # whatever JAX's default may be: a run is a function of its inputs and its seed
 
 
 class State(NamedTuple):
@@ -46,9 +50,7 @@ class Machine:
     def start(self) -> State:
         """The state before the first operation."""
         stochastic = self.arithmetic.rounding == "stochastic"
-        return State(
-            jnp.zeros((), jnp.uint32) if stochastic else None, events.none_yet() if self.counting else None
-        )
+        return State(jnp.zeros((), jnp.uint32) if stochastic else None, events.none_yet() if self.counting else None)
 
     def settle(
         self,
@@ -73,7 +75,8 @@ class Machine:
         format = format or self.arithmetic.result
         bits, draws = None, state.draws
         if draws is not None:
-            bits = _random_bits(jax.random.fold_in(jax.random.key(self.arithmetic.seed), draws), raw)
+            key = jax.random.wrap_key_data(_key_words(self.arithmetic.seed), impl=GENERATOR)
+            bits = _random_bits(jax.random.fold_in(key, draws), raw)
             draws = draws + jnp.uint32(1)
         finite = raw
         may_overflow = self.arithmetic.carrier != "auto" or KINDS.get(name) is Kind.LIBRARY
@@ -140,9 +143,7 @@ class Machine:
             x = narrow(round_bits(x, formats.named(jnp.dtype(dtype).name), "nearest_even"))
         return x.astype(dtype)
 
-    def add(
-        self, a: jax.Array, b: jax.Array, state: State, format: Format | None = None
-    ) -> tuple[jax.Array, State]:
+    def add(self, a: jax.Array, b: jax.Array, state: State, format: Format | None = None) -> tuple[jax.Array, State]:
         """The sum, rounded once."""
         raw = a + b if self.arithmetic.rounding == "nearest_even" else sum_to_odd(a, b)
         return self.settle(raw, state, "add", (a, b), format)
@@ -152,6 +153,22 @@ class Machine:
     ) -> tuple[jax.Array, State]:
         """The product, rounded once. Exact in the carrier before that, as it has twice the bits."""
         return self.settle(a * b, state, "mul", (a, b), format)
+
+    def divide(self, a: jax.Array, b: jax.Array, state: State) -> tuple[jax.Array, State]:
+        """The quotient, rounded once.
+
+        XLA multiplies by the reciprocal of a constant divisor, even of one behind a barrier: 49 / 49 is then less than
+        one. Where the dividend is NaN so is the quotient, and a divisor that depends on that is no constant.
+        """
+        return self.settle(a / jnp.where(jnp.isnan(a), a, b), state, "div", (a, b))
+
+
+@functools.cache
+def _key_words(seed: int) -> np.ndarray:
+    """The key of a seed, computed once and out of 32-bit words, as a program may be lowered after x64 mode has ended."""
+    low, high = (np.uint32(word & 0xFFFFFFFF) for word in (seed, seed >> 32))
+    with jax.ensure_compile_time_eval():
+        return np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(low, impl=GENERATOR), high)))
 
 
 def _random_bits(key: jax.Array, like: jax.Array) -> jax.Array:

@@ -71,7 +71,7 @@ _GROUPS: dict[Kind, frozenset[str]] = {
         run_state semaphore_read semaphore_signal semaphore_wait shape_assertion shard_alike shard_map stage swap
         trace_value unpin unreachable unreduced_psum unreduced_psum_start unreduced_reduce_scatter
         unreduced_reduce_scatter_start vary_unreduced_cast_p with_memory_space_constraint xla_metadata_value fusible
-        remat_opt broadcast_to tie pbroadcast_dynamic reduced_vary_cast unreduced_pmax unreduced_pmin
+        remat_opt broadcast_to tie pbroadcast_dynamic reduced_vary_cast relayout unreduced_pmax unreduced_pmin
         vary_unreduced_cast
     """),
     Kind.REFUSED: _names("""

@@ -302,9 +302,7 @@ def round_bits(
         raise ValueError(f"rounding {rounding!r} {'needs' if mode.random else 'takes no'} random bits")
     if random_bits is not None:
         if random_bits.dtype != carrier.unsigned:
-            raise TypeError(
-                f"random bits for {x.dtype} must be {np.dtype(carrier.unsigned)}; got {random_bits.dtype}"
-            )
+            raise TypeError(f"random bits for {x.dtype} must be {np.dtype(carrier.unsigned)}; got {random_bits.dtype}")
         if random_bits.shape != x.shape:
             raise ValueError(f"random bits must have the shape {x.shape} of x; got {random_bits.shape}")
     if carrier.width == 64 and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]

@@ -13,6 +13,7 @@ from precond_lab.arithmetic.formats import Format
 from precond_lab.arithmetic.machine import Machine, State, is_float
 from precond_lab.arithmetic.primitives import KINDS, REFUSALS, Kind
 from precond_lab.arithmetic.rounding import round_bits
+from precond_lab.arithmetic.specification import within
 from precond_lab.interpreter import Operation, Rule, Walk
 
 MachineRule = Callable[[Machine, Operation, list, State, Walk], tuple[list, State]]
@@ -33,38 +34,26 @@ def rule_for(machine: Machine, operation: Operation) -> Rule:
     """  # noqa: DOC502 (raised as the value that `refuse` makes)
     kind = KINDS.get(operation.name)
     if kind is None:
-        raise operation.refuse(
-            "emulate", "it is not in the table of primitives, so nothing is known of its roundings"
-        )
+        raise operation.refuse("emulate", "it is not in the table of primitives, so nothing is known of its roundings")
     dtypes = [x.dtype for x in (*operation.inputs, *operation.outputs)]
     if any(jax.dtypes.issubdtype(d, jnp.complexfloating) for d in dtypes):
-        raise operation.refuse(
-            "emulate", "complex numbers are not emulated; work on real and imaginary parts"
-        )
+        raise operation.refuse("emulate", "complex numbers are not emulated; work on real and imaginary parts")
     if kind in REFUSALS:
         raise operation.refuse("emulate", kind.value)
     if operation.name in SPECIAL and (any(map(is_float, dtypes)) or operation.name in CONTROL):
         return partial(SPECIAL[operation.name], machine)
-    return partial(
-        _ELEMENTWISE[kind] if any(is_float(x.dtype) for x in operation.outputs) else _bind, machine
-    )
+    return partial(_ELEMENTWISE[kind] if any(is_float(x.dtype) for x in operation.outputs) else _bind, machine)
 
 
-def _bind(
-    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
-) -> tuple[list, State]:
+def _bind(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
     return operation.bind(*operands), state
 
 
-def _rounded(
-    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
-) -> tuple[list, State]:
+def _rounded(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
     return _settle_all(machine, operation, operation.bind(*operands), operands, state)
 
 
-def _library(
-    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
-) -> tuple[list, State]:
+def _library(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
     """Evaluate in float64 even where the carrier is float32: the library's error is then far below the format's.
 
     Some functions have results that are numbers of the format, or ties between two (2**3, the cube root of 8). Their
@@ -79,9 +68,7 @@ def _library(
     return _settle_all(machine, operation, raw, operands, state)
 
 
-def _settle_all(
-    machine: Machine, operation: Operation, raw: list, operands: list, state: State
-) -> tuple[list, State]:
+def _settle_all(machine: Machine, operation: Operation, raw: list, operands: list, state: State) -> tuple[list, State]:
     operands, results = [x for x in operands if is_float(x.dtype)], []
     for x in raw:
         result, state = machine.settle(x, state, operation.name, tuple(operands))
@@ -89,17 +76,18 @@ def _settle_all(
     return results, state
 
 
-def _add(
-    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
-) -> tuple[list, State]:
+def _add(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
     a, b = operands
     result, state = machine.add(a, -b if operation.name == "sub" else b, state)
     return [result], state
 
 
-def _square(
-    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
-) -> tuple[list, State]:
+def _divide(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
+    result, state = machine.divide(*operands, state)
+    return [result], state
+
+
+def _square(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
     result, state = machine.multiply(operands[0], operands[0], state)
     return [result], state
 
@@ -120,7 +108,7 @@ def _integer_power(
     if power is None:
         return [jnp.broadcast_to(one, x.shape)], state
     if operation.params["y"] < 0:
-        power, state = machine.settle(one / power, state, "div", (one, power))
+        power, state = machine.divide(one, power, state)
     return [power], state
 
 
@@ -135,9 +123,7 @@ def _one_minus_square(
     return [result], state
 
 
-def _polynomial(
-    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
-) -> tuple[list, State]:
+def _polynomial(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
     """By Horner's rule, every product and sum rounded."""
     x, *coefficients = operands
     total = coefficients.pop()
@@ -147,9 +133,7 @@ def _polynomial(
     return [total], state
 
 
-def _convert(
-    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
-) -> tuple[list, State]:
+def _convert(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
     """A cast to a narrower float rounds to that float too; to an integer it truncates; from one it rounds."""
     x, source, dtype = operands[0], operation.inputs[0].dtype, operation.outputs[0].dtype
     if not is_float(dtype):
@@ -160,26 +144,14 @@ def _convert(
     return _through(machine, operation, x, formats.named(jnp.dtype(dtype).name), state)
 
 
-def _through(
-    machine: Machine, operation: Operation, x: jax.Array, target: Format, state: State
-) -> tuple[list, State]:
+def _through(machine: Machine, operation: Operation, x: jax.Array, target: Format, state: State) -> tuple[list, State]:
     """Round to another format, and back into that of results, where the other is wider in range."""
-    if _within(machine.arithmetic.result, target):
+    if within(machine.arithmetic.result, target):
         return [x], state
     result, state = machine.settle(x, state, operation.name, (x,), target)
-    if not _within(target, machine.arithmetic.result):
+    if not within(target, machine.arithmetic.result):
         result, state = machine.settle(result, state, operation.name, (result,))
     return [result], state
-
-
-def _within(inner: Format, outer: Format) -> bool:
-    """Whether every number of one format is a number of the other."""
-    return inner == outer or (
-        inner.precision <= outer.precision
-        and inner.max <= outer.max
-        and inner.min_normal >= outer.min_normal
-        and (inner.min_subnormal if inner.subnormals else inner.min_normal) >= outer.min_subnormal
-    )
 
 
 def _reduce_precision(
@@ -191,9 +163,7 @@ def _reduce_precision(
     return _through(machine, operation, operands[0], target, state)
 
 
-def _bitcast(
-    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
-) -> tuple[list, State]:
+def _bitcast(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
     """Bits are those of the program's own dtype, which the value takes on for the moment."""
     x, source = operands[0], operation.inputs[0].dtype
     if is_float(source):
@@ -220,9 +190,7 @@ def _arg_extreme(
     return [jnp.min(jnp.where(hit, position, jnp.asarray(x.shape[axis], dtype)), axis=axis)], state
 
 
-def _iota(
-    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
-) -> tuple[list, State]:
+def _iota(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
     """Counted in integers, then rounded as a constant is."""
     params = operation.params
     integers = lax.broadcasted_iota(jnp.int64, params["shape"], params["dimension"])
@@ -230,9 +198,7 @@ def _iota(
     return [value], state
 
 
-def _scan(
-    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
-) -> tuple[list, State]:
+def _scan(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
     parts = interpreter.decode_scan(operation, operands)
 
     def step(carry: tuple, x: list) -> tuple:
@@ -240,15 +206,11 @@ def _scan(
         results, state = walk(parts.body, [*parts.consts, *values, *x], state)
         return (state, results[: len(values)]), results[len(values) :]
 
-    (state, carry), ys = lax.scan(
-        step, (state, parts.carry), parts.xs, length=parts.length, reverse=parts.reverse
-    )
+    (state, carry), ys = lax.scan(step, (state, parts.carry), parts.xs, length=parts.length, reverse=parts.reverse)
     return [*carry, *ys], state
 
 
-def _while(
-    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
-) -> tuple[list, State]:
+def _while(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
     """The test is run at the end of the body, so that its roundings and events are threaded as well.
 
     A loop under vmap has a test for every lane. It runs while any lane goes on, and the others keep their values.
@@ -273,9 +235,7 @@ def _while(
     return values, state
 
 
-def _cond(
-    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
-) -> tuple[list, State]:
+def _cond(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
     parts = interpreter.decode_cond(operation, operands)
     branches = [partial(walk, branch) for branch in parts.branches]
     return lax.switch(parts.index, branches, parts.operands, state)
@@ -290,6 +250,7 @@ SPECIAL: dict[str, MachineRule] = {
     "add": _add,
     "add_any": _add,
     "sub": _add,
+    "div": _divide,
     "square": _square,
     "integer_pow": _integer_power,
     "one_minus_square": _one_minus_square,

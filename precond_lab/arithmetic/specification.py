@@ -117,6 +117,24 @@ def _embeds(inner: Format, carrier: Format) -> bool:
     )
 
 
+def within(inner: Format, outer: Format) -> bool:
+    """Whether every number of one format is a number of the other.
+
+    Args:
+        inner: the one.
+        outer: the other.
+
+    Returns:
+        True where a cast from one to the other changes nothing.
+    """
+    return inner == outer or (
+        inner.precision <= outer.precision
+        and inner.max <= outer.max
+        and inner.min_normal >= outer.min_normal
+        and (inner.min_subnormal if inner.subnormals else inner.min_normal) >= outer.min_subnormal
+    )
+
+
 def rounds_once(inner: Format, carrier: Format, rounding: str) -> bool:
     """Whether computing in the carrier and rounding once equals the correctly rounded operation.
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from precond_lab.arithmetic.machine import Machine, State
+from precond_lab.arithmetic.specification import within
 from precond_lab.interpreter import Operation, Walk
 
 
@@ -32,19 +33,24 @@ def _fold(combine: Any, terms: jax.Array, empty: float, state: State) -> tuple[j
     return total, state
 
 
-def reduce_sum(
-    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
-) -> tuple[list, State]:
+def reduce_sum(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
     """Sum over axes, sequential in row-major order of the reduced axes."""
-    terms = _leading(operands[0], tuple(sorted(operation.params["axes"])))
     accumulator = machine.arithmetic.accumulator
+    terms, state = _as_terms(machine, operands[0], state)
+    terms = _leading(terms, tuple(sorted(operation.params["axes"])))
     total, state = _fold(lambda a, b, s: machine.add(a, b, s, accumulator), terms, 0.0, state)
     return _finish(machine, total, state)
 
 
-def reduce_prod(
-    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
-) -> tuple[list, State]:
+def _as_terms(machine: Machine, x: jax.Array, state: State) -> tuple[jax.Array, State]:
+    """Numbers of the format of results as terms of a sum: rounded where the accumulator does not hold them."""
+    accumulator = machine.arithmetic.accumulator
+    if within(machine.arithmetic.result, accumulator):
+        return x, state
+    return machine.settle(x, state, "reduce_sum", (x,), accumulator)
+
+
+def reduce_prod(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
     """Product over axes, sequential, every partial product rounded to the format of results."""
     terms = _leading(operands[0], tuple(sorted(operation.params["axes"])))
     total, state = _fold(machine.multiply, terms, 1.0, state)
@@ -59,15 +65,14 @@ def _finish(machine: Machine, total: jax.Array, state: State) -> tuple[list, Sta
     return [total], state
 
 
-def cumulative(
-    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
-) -> tuple[list, State]:
+def cumulative(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
     """Cumulative sum or product along an axis; partial sums are kept in the accumulator's format."""
     axis, reverse = operation.params["axis"], operation.params["reverse"]
-    terms = jnp.moveaxis(operands[0], axis, 0)
-    if terms.shape[0] == 0:
+    if operands[0].shape[axis] == 0:
         return list(operands), state
     product = operation.name == "cumprod"
+    x, state = (operands[0], state) if product else _as_terms(machine, operands[0], state)
+    terms = jnp.moveaxis(x, axis, 0)
     format = machine.arithmetic.result if product else machine.arithmetic.accumulator
     combine = machine.multiply if product else machine.add
 
@@ -82,9 +87,7 @@ def cumulative(
     return ([totals], state) if product else _finish(machine, totals, state)
 
 
-def dot_general(
-    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
-) -> tuple[list, State]:
+def dot_general(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
     """Matrix product, sequential in the contracted index: product rounded, then added to the partial sum and rounded.
 
     One step of the scan is a rank-one update of the whole result, so that the compiler vectorizes over the result.
@@ -129,9 +132,7 @@ def scatter_combine(
     }[operation.name]
 
     def apply(numbers: Any, x: jax.Array, indices: jax.Array, updates: jax.Array, state: State) -> tuple:
-        place = partial(
-            lax.scatter, scatter_indices=indices, dimension_numbers=numbers, mode=mode, unique_indices=True
-        )
+        place = partial(lax.scatter, scatter_indices=indices, dimension_numbers=numbers, mode=mode, unique_indices=True)
         touched = place(jnp.zeros(x.shape, bool), updates=jnp.ones(updates.shape, bool))
         combined, state = combine(x, place(jnp.full_like(x, neutral), updates=updates), state)
         return jnp.where(touched, combined, x), state

@@ -106,7 +106,7 @@ def diagnose(
         >>> d = diagnose(lambda x: x[0] - x[1], np.array([1.25, 1.2421875]), arithmetic="float8_e5m2")
         >>> d.verdict.value, d.rounding_error
         ('conditioning', 1.0)
-    """  # noqa: DOC502 (raised by what it calls)
+    """
     arithmetic = as_arithmetic(arithmetic)
     held = jax.tree.map(lambda x: _holding(x, arithmetic.result), args)
     with jax.enable_x64(True) if has_64_bit_leaf(held) else nullcontext():  # else results would come back in float32

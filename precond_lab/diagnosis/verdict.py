@@ -44,8 +44,8 @@ class Verdict(enum.StrEnum):
     UNSTABLE = (
         "unstable",
         (
-            "The error exceeds what the condition number allows: the algorithm loses digits that its inputs still hold. "
-            "Another order of operations, a wider accumulator or a wider format for some lines would keep them."
+            "The error exceeds what the condition number allows: the algorithm loses digits that its inputs still "
+            "hold. Another order of operations, a wider accumulator or a wider format for some lines would keep them."
         ),
     )
     BREAKDOWN = (
@@ -67,8 +67,8 @@ def judge(error: float, condition: float, unit_roundoff: float, finite: bool = T
         finite: whether the computed result is finite wherever the exact one is.
 
     Returns:
-        BREAKDOWN if not `finite` or the error is not a number; ACCURATE up to 10 u; CONDITIONING up to 10 u kappa;
-        UNSTABLE beyond.
+        BREAKDOWN if not `finite` or the error is not a number; ACCURATE up to 10 u, and at most 1/2 (for 8-bit formats
+        10 u would allow a result without a correct bit); CONDITIONING up to 10 u kappa; UNSTABLE beyond.
 
     Example:
         >>> judge(1e-3, 1.0, 2.0**-8).value, judge(0.3, 100.0, 2.0**-8).value, judge(0.3, 1.0, 2.0**-8).value
@@ -76,7 +76,7 @@ def judge(error: float, condition: float, unit_roundoff: float, finite: bool = T
     """
     if not finite or math.isnan(error):
         return Verdict.BREAKDOWN
-    if error <= MODEST * unit_roundoff:
+    if error <= min(MODEST * unit_roundoff, 0.5):
         return Verdict.ACCURATE
     if error <= MODEST * unit_roundoff * condition:
         return Verdict.CONDITIONING

@@ -115,14 +115,19 @@ def _padded(H: np.ndarray) -> np.ndarray:
 
 
 @lru_cache
-def _directions(format: str) -> Callable:
-    """Stabilized direction, D, and the direction by the explicit X, of many short chains."""
+def _directions(format: str) -> tuple[Callable, Callable]:
+    """Stabilized direction, D and edges of many short chains, with events; and the direction by the explicit X."""
 
     def directions(H: Any, g: Any, tolerance: Any) -> tuple:
         factor, kept = logdet.stabilize(H, tolerance)
-        return logdet.apply(factor, g), factor.D, logdet.multiply(logdet.explicit(factor), g), kept
+        return logdet.apply(factor, g), factor.D, kept
 
-    return jax.vmap(pl.emulate(directions, format, events=True), in_axes=(0, 0, None))
+    def explicit(H: Any, g: Any, tolerance: Any) -> Any:
+        return logdet.multiply(logdet.explicit(logdet.stabilize(H, tolerance)[0]), g)
+
+    # Apart, so that an overflow in the one is no excuse for the other.
+    judged = pl.emulate(directions, format, events=True), pl.emulate(explicit, format)
+    return jax.vmap(judged[0], in_axes=(0, 0, None)), jax.vmap(judged[1], in_axes=(0, 0, None))
 
 
 def drawn_chains(format: str, chains: int, seed: int, length: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -175,8 +180,10 @@ def fuzz(case: Mapping[str, Any]) -> dict[str, Any]:
     H, g = drawn_chains(case["format"], case["chains"], case["seed"])
     for i in range(0, len(H), 2**16):
         h, v = H[i : i + 2**16], g[i : i + 2**16]
-        results, events = _directions(case["format"])(h, v, np.float32(tolerance))
-        u, D, x, kept = (np.asarray(y) for y in results)
+        directions, explicit = _directions(case["format"])
+        results, events = directions(h, v, np.float32(tolerance))
+        u, D, kept = (np.asarray(y) for y in results)
+        x = np.asarray(explicit(h, v, np.float32(tolerance)))
         finite, overflowed = np.isfinite(u).all(1), np.asarray(events.overflow) > 0
         with np.errstate(invalid="ignore"):
             slope, slope_of_x = ((v.astype(float) * y).sum(1) for y in (u, x))
