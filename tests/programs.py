@@ -20,7 +20,6 @@ class Program(NamedTuple):
     function: Callable
     draw: Callable  # (generator, format) -> arguments
     sums: bool = False  # whether sums or matrix products are in it
-    native: bool = True  # whether binary64 emulation is JAX's own result, operation by operation
 
     def arguments(self, format, seed=0):
         """Draw arguments; the same for the same program, format and seed."""
@@ -247,11 +246,11 @@ def draw_matrix(generator, format):
 PROGRAMS = [
     Program("elementwise", elementwise, pairs),
     Program("library", library, pairs),
-    Program("sums", sums, draw_sums, sums=True, native=False),
+    Program("sums", sums, draw_sums, sums=True),
     Program("moves", moves, lambda g, format: (moderate(g, format, (10,)), moderate(g, format, (3, 3)))),
     Program("control", control, draw_vectors),
-    Program("attention", attention, draw_attention, sums=True, native=False),
-    Program("adam", adam, draw_network, sums=True, native=False),
-    Program("newton_schulz", newton_schulz, draw_matrix, sums=True, native=False),
+    Program("attention", attention, draw_attention, sums=True),
+    Program("adam", adam, draw_network, sums=True),
+    Program("newton_schulz", newton_schulz, draw_matrix, sums=True),
 ]
 BY_NAME = {program.name: program for program in PROGRAMS}

@@ -9,9 +9,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 from jax import lax
-from programs import PROGRAMS
+from programs import BY_NAME
+from scalar_interpreter import ScalarInterpreter
 from test_emulate import assert_same_bits
 
+from precond_lab import interpreter
 from precond_lab.arithmetic import formats
 from precond_lab.arithmetic.emulate import emulate
 from precond_lab.arithmetic.rounding import round_to
@@ -73,16 +75,33 @@ def test_emulating_a_vmap_is_a_vmap_of_the_emulation():
         assert_same_bits(emulate(jax.vmap(f), "bfloat16")(xs, ys), jax.vmap(emulate(f, "bfloat16"))(xs, ys))
 
 
-@pytest.mark.parametrize("program", [p for p in PROGRAMS if p.native], ids=lambda p: p.name)
-def test_binary64_is_native_float64_operation_by_operation(program):
+def operation_by_operation(f, *args):
+    """JAX's own result of every operation on its own, with constants as arguments that it cannot fold."""
+    program = interpreter.trace(f, args)
+    results, _ = interpreter.run(
+        program.jaxpr,
+        program.arguments,
+        None,
+        lambda operation: lambda operation, operands, state, walk: (operation.bind(*operands), state),
+        lambda constant, aval, state: (jnp.asarray(constant, aval.dtype), state),
+    )
+    return jax.tree.unflatten(program.output_tree, results)
+
+
+@pytest.mark.parametrize("name", ["elementwise", "library", "moves"])
+def test_binary64_is_native_float64_operation_by_operation(name):
+    program = BY_NAME[name]
     with jax.enable_x64(True):
         args = [jnp.asarray(x, jnp.float64) for x in program.arguments(formats.float32)]
-        with jax.disable_jit():
-            native = program.function(*args)
-        got = emulate(program.function, "float64")(*args)
-    for results in (got, native):
-        results.pop("masked", None)  # a loop under vmap, which JAX compiles even so, and contracts
-    assert_same_bits(got, native)
+        assert_same_bits(emulate(program.function, "float64")(*args), operation_by_operation(program.function, *args))
+
+
+def test_binary64_loops_are_those_of_the_scalar_interpreter():
+    program = BY_NAME["control"]
+    with jax.enable_x64(True):
+        args = [np.asarray(x, np.float64) for x in program.arguments(formats.float32)]
+        want, _ = ScalarInterpreter(formats.float64)(program.function, *args)
+        assert_same_bits(emulate(program.function, "float64")(*args), want)
 
 
 def test_every_result_is_a_number_of_the_format():

@@ -2,13 +2,16 @@
 
 from fractions import Fraction as Q
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from precond_lab import gallery
-from precond_lab.diagnosis.logdet_condition import pivots, projection_condition
+from precond_lab.diagnosis.logdet_condition import direction_condition, pivots, projection_condition
+from precond_lab.preconditioners import logdet
 
 U64 = 2.0**-53
 
@@ -166,3 +169,33 @@ def test_misuse_is_refused():
         projection_condition(np.ones((3, 4)))
     with pytest.raises(ValueError, match="needs a mask"):
         projection_condition(np.ones((2, 4)), kept=np.ones((1, 3), bool))
+
+
+@pytest.mark.parametrize("n", [2, 3, 8])
+@pytest.mark.parametrize("every", [True, False])
+def test_the_condition_of_the_direction_is_that_of_its_jacobian(n, every):
+    """The closed form against JAX's derivative of the program, entry by entry; both in float64."""
+    rng = np.random.default_rng(n)
+    H = gallery.chain(n, beta=rng.uniform(-0.99, 0.99, n - 1), diagonal=rng.uniform(0.5, 4, n))
+    g = rng.normal(size=n)
+    kept = (np.ones((1, n), bool) if every else rng.random((1, n)) < 0.5) & (np.arange(n) < n - 1)
+
+    def direction(H, g):
+        return logdet.apply(logdet.project(logdet.cut(H, jnp.asarray(kept))), g)
+
+    with jax.enable_x64(True):
+        by_H, by_g = jax.jacfwd(direction, (0, 1))(jnp.asarray(H), jnp.asarray(g))
+        u = np.asarray(direction(H, g))
+    change = (np.abs(by_H) * np.abs(H)).sum((1, 2)) + (np.abs(by_g) * np.abs(g)).sum(1)
+    expected = np.linalg.norm(change) / np.linalg.norm(u)
+    # each entry of the Jacobian is a short rational function, of condition below 4 / (1 - beta^2) < 250
+    assert direction_condition(H, g, kept) == pytest.approx(expected, rel=250 * 100 * 2.0**-53)
+
+
+def test_the_condition_of_the_direction_is_infinite_where_there_is_none():
+    singular = [[1.0, 1.0], [1.0, 0.0]]
+    assert direction_condition(singular, [1.0, 2.0]) == np.inf
+    assert direction_condition(singular, [1.0, 2.0], [[False, False]]) == 2.0  # u_i = g_i / H_ii
+    assert direction_condition([[0.0, 1.0], [0.0, 0.0]], [1.0, 2.0]) == np.inf
+    with pytest.raises(ValueError, match="needed"):
+        direction_condition(singular, [1.0])

@@ -70,8 +70,23 @@ def finite_after_stabilization(rows: list[Row]) -> Judgement:
     return _settle(
         bad == 0,
         f"{bad} violations in {sum(row['chains'] for row in found):,} drawn chains; directions that are not finite "
-        f"because a result overflowed the format: {overflow or 'none'}.",
+        f"because a result overflowed the format: {overflow or 'none'}. Of the stabilized real gradients, not finite: "
+        f"{_nonfinite_by_storage(rows)}.",
     )
+
+
+def _nonfinite_by_storage(rows: list[Row]) -> str:
+    """How often a stabilized direction of real gradients is not finite, and in how many cases a diagonal entry is "
+    "zero."""
+    real = [row for row in of(rows, Part.GRADIENTS) if row["stabilization"] != "none"]
+    texts = []
+    for storage in dict.fromkeys(row["storage"] for row in real):
+        found = [row for row in real if row["storage"] == storage]
+        bad = [row for row in found if row["nonfinite_directions"]]
+        zero = sum(row["zero_diagonal"] > 0 for row in bad)
+        excuse = f" (a diagonal entry is zero in {zero} of them, the others overflow)" if bad else ""
+        texts.append(f"{len(bad)} of {len(found)} in {storage}{excuse}")
+    return ", ".join(texts) or "none looked at"
 
 
 def descent(rows: list[Row]) -> Judgement:
@@ -109,7 +124,8 @@ def condition_not_raised(rows: list[Row]) -> Judgement:
     edges = sum(row["edges"] for row in found)
     return _settle(
         raised == relative == 0 and absolute > 0,
-        f"{raised} chains with a larger kappa; scaling H changed {relative} decisions of the relative rule and "
+        f"{raised} chains with a larger kappa (a maximum over fewer edges); scaling H changed {relative} decisions "
+        f"of the relative rule and "
         f"{absolute:,} of the absolute one, of {2 * edges:,}.",
     )
 

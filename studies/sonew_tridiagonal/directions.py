@@ -10,7 +10,7 @@ import numpy as np
 
 import precond_lab as pl
 from precond_lab.diagnosis import direction_cosine, judge
-from precond_lab.diagnosis.logdet_condition import condition_of_pivots, pivots
+from precond_lab.diagnosis.logdet_condition import condition_of_pivots, direction_condition, pivots
 from precond_lab.diagnosis.tracker import Track
 from precond_lab.preconditioners import logdet
 from precond_lab.study import Context
@@ -65,12 +65,12 @@ def stored(settings: Settings, folder: Path, case: Mapping[str, Any]) -> Stored:
     if case["statistics"] == "rounded":
         exact = np.load(folder / f"exact-{layer}-{t}.npy")
         H = np.asarray(pl.round_to(damp_exactly(exact, settings), storage))
-        return Stored(H, pivots(H), int(np.sum(exact[0] == 0)), g)
+        return Stored(H, pivots(H), int(np.sum(H[0] == 0)), g)
     with np.load(folder / f"{storage}-{layer}-{t}.npz") as kept:
         H, weight = kept["H"], kept["weight"]
     damp = programs(storage)[0]
     damped = np.asarray(damp(H, weight, np.float32(settings.epsilon), np.float32(settings.floor)), np.float64)
-    return Stored(damped, pivots(damped), int(np.sum(H[0] == 0)), g)
+    return Stored(damped, pivots(damped), int(np.sum(damped[0] == 0)), g)
 
 
 def damp_exactly(H: np.ndarray, settings: Settings) -> np.ndarray:
@@ -143,6 +143,7 @@ def _measure(case: Mapping[str, Any], inputs: Stored, full: np.ndarray) -> dict[
     before, after = condition_of_pivots(inputs.pivots), condition_of_pivots(inputs.pivots, kept)
     finite = bool(np.isfinite(u).all())
     error = forward_error_of(u, best) if finite else float("nan")
+    condition = direction_condition(H, g, kept, inputs.pivots)
     roundoff = pl.formats.named(arithmetic).unit_roundoff
     slope = float(g @ u) if finite else float("nan")
     return {
@@ -162,7 +163,8 @@ def _measure(case: Mapping[str, Any], inputs: Stored, full: np.ndarray) -> dict[
         "bound_before": before.bound,
         "bound_after": after.bound,
         "smallest_pivot": before.smallest_pivot,
-        "verdict": judge(error, after.all_entries, roundoff, finite).value,
+        "condition_of_direction": condition,
+        "verdict": judge(error, condition, roundoff, finite).value,
         "reference_error": reference_error(H, g, kept) if case["stabilization"] == CHECKED else None,
     }
 

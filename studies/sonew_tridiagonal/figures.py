@@ -238,7 +238,10 @@ FIGURES = (
         "could have "
         "reached. Right: against the exact solution with all edges and unrounded statistics, which is what was "
         "wanted. A "
-        "direction that is not finite counts as 0.",
+        "direction that is not finite counts as 0, and so does one whose exact counterpart does not exist, because "
+        "an edge "
+        "with a pivot of exactly zero was kept; where a kept pivot is negative, the exact direction is that of the "
+        "indefinite X at which the objective is stationary.",
         directions_table,
         draw_directions,
     ),
@@ -254,9 +257,10 @@ FIGURES = (
     _figure(
         "verdicts",
         "Verdicts",
-        "The error of the direction judged against unit roundoff and condition number, as shares of all layers and "
-        "steps. "
-        "Conditioning means that no algorithm does better on these stored statistics.",
+        "The error of the direction judged against the unit roundoff of the arithmetic and the condition number of the "
+        "direction for relative changes of every stored entry, as shares of all layers and steps. Conditioning: "
+        "rounding "
+        "the stored statistics once more in that format could cost as much.",
         verdict_table,
         draw_verdicts,
     ),

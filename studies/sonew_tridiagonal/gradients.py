@@ -67,6 +67,9 @@ def prepare(settings: Settings, cache: Path) -> None:
     try:
         _train(settings, folder)
         os.replace(folder, goal)
+    except OSError:
+        if not goal.is_dir():  # another run may have finished the same statistics first
+            raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
