@@ -46,9 +46,7 @@ class Operation(NamedTuple):
 
     def refuse(self, interpreter: str, why: str) -> UnsupportedPrimitiveError:
         """The error that says which primitive is refused, where it stands in the program, and why."""
-        return UnsupportedPrimitiveError(
-            f"{interpreter} cannot run primitive '{self.name}' at {self.source}: {why}"
-        )
+        return UnsupportedPrimitiveError(f"{interpreter} cannot run primitive '{self.name}' at {self.source}: {why}")
 
 
 class Program(NamedTuple):
@@ -116,9 +114,7 @@ def run(
     """
     operations = _decoder()
 
-    def walk(
-        jaxpr: Any, operands: Sequence, state: Any, caller: str = "a line unknown to JAX"
-    ) -> tuple[list, Any]:
+    def walk(jaxpr: Any, operands: Sequence, state: Any, caller: str = "a line unknown to JAX") -> tuple[list, Any]:
         constants = getattr(jaxpr, "consts", ())
         jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
         environment = dict(zip(jaxpr.invars, operands, strict=True))
@@ -166,9 +162,7 @@ def _decoder() -> Callable[[Any], list[Operation]]:
 
 def _operation(equation: Any) -> Operation:
     def shape(atom: Any) -> jax.ShapeDtypeStruct:  # a token has neither shape nor numbers
-        return jax.ShapeDtypeStruct(
-            getattr(atom.aval, "shape", ()), getattr(atom.aval, "dtype", jax.dtypes.float0)
-        )
+        return jax.ShapeDtypeStruct(getattr(atom.aval, "shape", ()), getattr(atom.aval, "dtype", jax.dtypes.float0))
 
     name = equation.primitive.name
     if name == "scatter" and not _replaces(equation.params["update_jaxpr"]):

@@ -106,7 +106,7 @@ def library(x, y):
         "rsqrt": lax.rsqrt(z),
         "erf": lax.erf(x),
         "cbrt": jnp.cbrt(x),
-        "pow": lax.pow(jnp.where(jnp.isfinite(z) & (z > 0), z, 2.0), jnp.clip(jnp.where(x == x, x, 1.5), -9, 9)),
+        "pow": lax.pow(jnp.where(jnp.isfinite(z) & (z > 0), z, 2.0), jnp.clip(jnp.where(jnp.isnan(x), 1.5, x), -9, 9)),
         "sin": jnp.sin(jnp.clip(x, -20, 20)),
         "cos": jnp.cos(jnp.clip(x, -20, 20)),
         "softplus": jax.nn.softplus(x),

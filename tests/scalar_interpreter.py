@@ -96,7 +96,7 @@ def rem(a, b):
 def sqrt(a):
     """The integer square root of a much enlarged number; a bit more where it is not the exact root."""
     if a == 0 or not math.isfinite(a) or a < 0:
-        return a if a == 0 or a == math.inf else math.nan
+        return a if a in {0, math.inf} else math.nan
     k = 2000
     enlarged = Fraction(a) * 4**k
     root = math.isqrt(enlarged.numerator)  # a float is a dyadic number, so the enlarged one is an integer
@@ -197,10 +197,10 @@ COMPARED = {
 }
 REDUCED = {"reduce_max": np.max, "reduce_min": np.min}
 SCANNED = {"cummax": np.maximum.accumulate, "cummin": np.minimum.accumulate}
-MOVED = frozenset(
-    "broadcast_in_dim concatenate dynamic_slice dynamic_update_slice gather pad reshape rev scatter select_n slice split squeeze "
-    "transpose tile".split()
-)
+MOVED = frozenset({
+    *("broadcast_in_dim", "concatenate", "dynamic_slice", "dynamic_update_slice", "gather", "pad", "reshape", "rev"),
+    *("scatter", "select_n", "slice", "split", "squeeze", "transpose", "tile"),
+})
 CALLED = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 
 

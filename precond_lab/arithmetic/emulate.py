@@ -47,7 +47,7 @@ def emulate(f: Callable, arithmetic: Arithmetic | Format | str, *, events: bool 
         >>> y, counts = emulate(jnp.square, "float16", events=True)(jnp.float32(300))
         >>> y.item(), int(counts.overflow)
         (inf, 1)
-    """  # noqa: DOC502 (raised by the walk)
+    """
     machine = Machine(as_arithmetic(arithmetic), events)
     compiled: dict[Any, tuple[Callable, list, Any]] = {}
 
@@ -84,10 +84,12 @@ def _compile(machine: Machine, program: interpreter.Program, ambient: bool) -> t
     def run(leaves: list, constants: list) -> tuple[list, Events | None]:
         state, operands = machine.start(), []
         for leaf, variable in zip(leaves, jaxpr.invars, strict=True):
-            dtype = variable.aval.dtype
+            dtype, operand = variable.aval.dtype, leaf
             if is_float(dtype):
-                leaf, state = machine.enter(leaf, state)
-            operands.append(leaf if not _is_number(dtype) or is_float(dtype) else jnp.asarray(leaf, dtype))
+                operand, state = machine.enter(leaf, state)
+            elif _is_number(dtype):
+                operand = jnp.asarray(leaf, dtype)
+            operands.append(operand)
         values, state = interpreter.run(
             jex.core.ClosedJaxpr(jaxpr, constants),
             operands,
@@ -146,7 +148,7 @@ def _is_real(x: Any) -> bool:
 
 
 def _is_number(dtype: Any) -> bool:
-    return not jax.dtypes.issubdtype(dtype, jax.dtypes.extended)
+    return not jnp.issubdtype(dtype, jax.dtypes.extended)
 
 
 def _canonical(dtype: Any, wide: bool) -> Any:

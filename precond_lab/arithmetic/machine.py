@@ -75,7 +75,7 @@ class Machine:
         format = format or self.arithmetic.result
         bits, draws = None, state.draws
         if draws is not None:
-            key = jax.random.wrap_key_data(_key_words(self.arithmetic.seed), impl=GENERATOR)
+            key = jax.random.wrap_key_data(jnp.asarray(_key_words(self.arithmetic.seed)), impl=GENERATOR)
             bits = _random_bits(jax.random.fold_in(key, draws), raw)
             draws = draws + jnp.uint32(1)
         finite = raw
@@ -157,15 +157,15 @@ class Machine:
     def divide(self, a: jax.Array, b: jax.Array, state: State) -> tuple[jax.Array, State]:
         """The quotient, rounded once.
 
-        XLA multiplies by the reciprocal of a constant divisor, even of one behind a barrier: 49 / 49 is then less than
-        one. Where the dividend is NaN so is the quotient, and a divisor that depends on that is no constant.
+        XLA multiplies by the reciprocal of a divisor that is a constant, even behind a barrier, or a scalar: 49 / 49 is
+        then less than one. Where the dividend is NaN so is the quotient: a divisor that depends on that is neither.
         """
         return self.settle(a / jnp.where(jnp.isnan(a), a, b), state, "div", (a, b))
 
 
 @functools.cache
 def _key_words(seed: int) -> np.ndarray:
-    """The key of a seed, computed once and out of 32-bit words, as a program may be lowered after x64 mode has ended."""
+    """The key of a seed, computed beforehand: a program may be lowered after x64 mode has ended."""
     low, high = (np.uint32(word & 0xFFFFFFFF) for word in (seed, seed >> 32))
     with jax.ensure_compile_time_eval():
         return np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(low, impl=GENERATOR), high)))
@@ -185,7 +185,7 @@ def _random_bits(key: jax.Array, like: jax.Array) -> jax.Array:
 
 def is_float(dtype: Any) -> bool:
     """Whether a dtype, NumPy's or JAX's own, is of real floating-point numbers."""
-    return jax.dtypes.issubdtype(dtype, jnp.floating)
+    return jnp.issubdtype(dtype, jnp.floating)
 
 
 @jax.custom_jvp

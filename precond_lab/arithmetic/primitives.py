@@ -35,12 +35,13 @@ _GROUPS: dict[Kind, frozenset[str]] = {
     Kind.ROUNDED: _names("add sub mul div rem sqrt add_any reciprocal"),
     Kind.LIBRARY: _names("""
         acos acosh asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt cos cosh digamma erf erf_inv erfc exp exp2
-        expm1 igamma igamma_grad_a igammac lgamma log log1p log2 logistic polygamma pow regularized_incomplete_beta rsqrt sin
-        sinh tan tanh zeta
+        expm1 igamma igamma_grad_a igammac lgamma log log1p log2 logistic polygamma pow
+        regularized_incomplete_beta rsqrt sin sinh tan tanh zeta
     """),
     Kind.SPECIAL: _names("""
-        argmax argmin bitcast_convert_type cond convert_element_type cumprod cumsum dot_general integer_pow iota one_minus_square polynomial reduce_precision
-        reduce_prod reduce_sum scan scatter-add scatter-mul scatter-sub square while
+        argmax argmin bitcast_convert_type cond convert_element_type cumprod cumsum dot_general integer_pow iota
+        one_minus_square polynomial reduce_precision reduce_prod reduce_sum scan scatter-add scatter-mul scatter-sub
+        square while
     """),
     Kind.INTEGER: _names("""
         and clz mulhi multiple_of not or population_count random_bits random_clone random_fold_in random_seed

@@ -31,12 +31,12 @@ def rule_for(machine: Machine, operation: Operation) -> Rule:
 
     Raises:
         UnsupportedPrimitiveError: the table refuses the primitive, or does not know it.
-    """  # noqa: DOC502 (raised as the value that `refuse` makes)
+    """
     kind = KINDS.get(operation.name)
     if kind is None:
         raise operation.refuse("emulate", "it is not in the table of primitives, so nothing is known of its roundings")
     dtypes = [x.dtype for x in (*operation.inputs, *operation.outputs)]
-    if any(jax.dtypes.issubdtype(d, jnp.complexfloating) for d in dtypes):
+    if any(jnp.issubdtype(d, jnp.complexfloating) for d in dtypes):
         raise operation.refuse("emulate", "complex numbers are not emulated; work on real and imaginary parts")
     if kind in REFUSALS:
         raise operation.refuse("emulate", kind.value)
@@ -83,7 +83,8 @@ def _add(machine: Machine, operation: Operation, operands: list, state: State, w
 
 
 def _divide(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
-    result, state = machine.divide(*operands, state)
+    a, b = operands
+    result, state = machine.divide(a, b, state)
     return [result], state
 
 

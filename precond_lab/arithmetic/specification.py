@@ -29,6 +29,7 @@ class Arithmetic:
 
     Raises:
         ValueError: an unknown format, rounding or carrier, or a format that no carrier can hold.
+        TypeError: the seed is no integer.
 
     Example:
         >>> Arithmetic("bf16", accumulate="float32").carrier_dtype
@@ -56,7 +57,7 @@ class Arithmetic:
             raise ValueError(msg)
         if not isinstance(self.seed, int):
             msg = f"seed must be an integer, got {self.seed!r}"
-            raise ValueError(msg)
+            raise TypeError(msg)
         _ = self.carrier_dtype
 
     def __str__(self) -> str:

@@ -107,7 +107,7 @@ def dot_general(machine: Machine, operation: Operation, operands: list, state: S
     accumulator = machine.arithmetic.accumulator
 
     def step(carry: tuple, pair: tuple) -> tuple:
-        product, state = machine.multiply(*pair, carry[1], accumulator)
+        product, state = machine.multiply(pair[0], pair[1], carry[1], accumulator)
         total, state = machine.add(carry[0], product, state, accumulator)
         return (total, state), None
 
@@ -147,7 +147,7 @@ def scatter_combine(
     single = numbers._replace(update_window_dims=tuple(range(1, 1 + len(window))))
 
     def step(carry: tuple, row: tuple) -> tuple:
-        return apply(single, carry[0], *row, carry[1]), None
+        return apply(single, carry[0], row[0], row[1], carry[1]), None
 
     (result, state), _ = lax.scan(step, (x, state), (indices.reshape(rows, 1, indices.shape[-1]), terms))
     return [result], state
