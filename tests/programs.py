@@ -19,7 +19,6 @@ class Program(NamedTuple):
     name: str
     function: Callable
     draw: Callable  # (generator, format) -> arguments
-    sums: bool = False  # whether sums or matrix products are in it
 
     def arguments(self, format, seed=0):
         """Draw arguments; the same for the same program, format and seed."""
@@ -246,11 +245,11 @@ def draw_matrix(generator, format):
 PROGRAMS = [
     Program("elementwise", elementwise, pairs),
     Program("library", library, pairs),
-    Program("sums", sums, draw_sums, sums=True),
+    Program("sums", sums, draw_sums),
     Program("moves", moves, lambda g, format: (moderate(g, format, (10,)), moderate(g, format, (3, 3)))),
     Program("control", control, draw_vectors),
-    Program("attention", attention, draw_attention, sums=True),
-    Program("adam", adam, draw_network, sums=True),
-    Program("newton_schulz", newton_schulz, draw_matrix, sums=True),
+    Program("attention", attention, draw_attention),
+    Program("adam", adam, draw_network),
+    Program("newton_schulz", newton_schulz, draw_matrix),
 ]
 BY_NAME = {program.name: program for program in PROGRAMS}

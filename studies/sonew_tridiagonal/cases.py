@@ -16,6 +16,7 @@ class Part(enum.StrEnum):
     TRACK = "track"
     SIGNIFICANDS = "significands"
     FUZZ = "fuzz"
+    PERIODIC = "periodic"
     DEGENERATE = "degenerate"
     SCALING = "scaling"
 
@@ -68,19 +69,25 @@ def grid(options: Options) -> Iterator[dict[str, Any]]:
 
 def _theorems(*, quick: bool) -> Iterator[dict[str, Any]]:
     # float16 has 64 times as many near-singular triples as bfloat16: the quick form takes every 32nd first significand
-    for format, stride in (("bfloat16", 1), ("float16", 32 if quick else 1)):
+    for format, stride in (
+        ("bfloat16", 1),
+        ("float16", 32 if quick else 1),
+        ("float8_e4m3fn", 1),
+        ("float8_e5m2", 1),
+    ):
         yield {"part": Part.SIGNIFICANDS.value, "format": format, "stride": stride}
     # of float32's, a sample: a stride that is prime leaves no bit of the significands at rest
     yield {"part": Part.SIGNIFICANDS.value, "format": "float32", "stride": 16381 if quick else 8191}
     for format in ("bfloat16", "float16", "float32"):
-        for tolerance in ("0", "2u"):
-            yield {
-                "part": Part.FUZZ.value,
-                "format": format,
-                "tolerance": tolerance,
-                "chains": 2**17 if quick else 2**19,
-                "seed": 0,
-            }
+        for part, tolerances in ((Part.FUZZ, ("0", "2u", "64u")), (Part.PERIODIC, ("0", "2u"))):
+            for tolerance in tolerances:
+                yield {
+                    "part": part.value,
+                    "format": format,
+                    "tolerance": tolerance,
+                    "chains": 2**17 if quick else 2**19,
+                    "seed": 0,
+                }
     for band in (1, 2, 3):
         yield {"part": Part.DEGENERATE.value, "band": band, "trials": 50 if quick else 400, "seed": 0}
     for format in ("bfloat16", "float16", "float32"):

@@ -33,11 +33,12 @@ def _schur(format: str) -> Callable:
 
 
 def near_singular(format: str, stride: int) -> Iterator[np.ndarray]:
-    """All triples (H11, H22, H12) next to singularity, up to scaling, in chunks [m, 3].
+    """Triples (H11, H22, H12) next to singularity, in chunks [m, 3].
 
-    H11 runs through the significands in [1, 2), H22 through those in [1, 4), H12 through the 40 largest values with
-    H12^2 < H11 H22. Scaling by powers of two changes neither the condition nor, short of overflow and underflow, any
-    relative error, so for a stride of 1 these are all positive definite near-singular inputs there are.
+    H11 runs through the significands in [1, 2), H22 through those in [1, 4), H12 through the 40 largest values above
+    1/2 with H12^2 < H11 H22. Scaling by powers of two changes neither the condition nor, short of overflow and
+    underflow, any relative error: with a stride of 1 every pair of diagonal entries is there, with the 40 edges
+    nearest to singularity.
 
     Args:
         format: name of the format.
@@ -68,12 +69,13 @@ def _edges(a: np.ndarray, c: np.ndarray, step: float) -> np.ndarray:
     for _ in range(NEAREST):
         triples.append(np.stack([a, c, e], axis=-1))
         e = _previous(e, step)
-    return np.concatenate(triples)
+    triples = np.concatenate(triples)
+    return triples[triples[:, 2] > 0.5]
 
 
 def _previous(e: np.ndarray, step: float) -> np.ndarray:
     """The next smaller value of the format, for values in [1/2, 4)."""
-    return e - np.select([e > 2, e > 1], [2 * step, step], step / 2)
+    return e - np.select([e > 2, e > 1, e > 0.5], [2 * step, step, step / 2])
 
 
 def significands(case: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def significands(case: Mapping[str, Any]) -> dict[str, Any]:
         broken = ~(s > 0)
         triples += len(a)
         breakdowns += int(broken.sum())
-        infinite += int(np.isinf(D).sum())
+        infinite += int((~np.isfinite(D)).sum())
         negative += int((D < 0).sum())
         worst_ratio = max(worst_ratio, float(ratio.max()))
         worst_pivot = max(worst_pivot, float((pivot[broken] / u).max(initial=0)))
@@ -101,7 +103,7 @@ def significands(case: Mapping[str, Any]) -> dict[str, Any]:
         "triples": triples,
         "largest_error_over_bound": worst_ratio,
         "breakdowns": breakdowns,
-        "infinite_D": infinite,
+        "nonfinite_D": infinite,
         "negative_D": negative,
         "largest_pivot_of_breakdown_in_u": worst_pivot,
         "largest_overestimate_of_s": worst_kept,
@@ -115,19 +117,25 @@ def _padded(H: np.ndarray) -> np.ndarray:
 
 
 @lru_cache
-def _directions(format: str) -> tuple[Callable, Callable]:
-    """Stabilized direction, D and edges of many short chains, with events; and the direction by the explicit X."""
+def _directions(format: str) -> tuple[Callable, Callable, Callable]:
+    """Of many short chains: D and edges with their events; the direction with its own; that by the explicit X."""
 
-    def directions(H: Any, g: Any, tolerance: Any) -> tuple:
+    def factors(H: Any, tolerance: Any) -> tuple:
         factor, kept = logdet.stabilize(H, tolerance)
-        return logdet.apply(factor, g), factor.D, kept
+        return factor.D, kept
+
+    def directions(H: Any, g: Any, tolerance: Any) -> Any:
+        return logdet.apply(logdet.stabilize(H, tolerance)[0], g)
 
     def explicit(H: Any, g: Any, tolerance: Any) -> Any:
         return logdet.multiply(logdet.explicit(logdet.stabilize(H, tolerance)[0]), g)
 
     # Apart, so that an overflow in the one is no excuse for the other.
-    judged = pl.emulate(directions, format, events=True), pl.emulate(explicit, format)
-    return jax.vmap(judged[0], in_axes=(0, 0, None)), jax.vmap(judged[1], in_axes=(0, 0, None))
+    return (
+        jax.vmap(pl.emulate(factors, format, events=True), in_axes=(0, None)),
+        jax.vmap(pl.emulate(directions, format, events=True), in_axes=(0, 0, None)),
+        jax.vmap(pl.emulate(explicit, format), in_axes=(0, 0, None)),
+    )
 
 
 def drawn_chains(format: str, chains: int, seed: int, length: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -180,14 +188,14 @@ def fuzz(case: Mapping[str, Any]) -> dict[str, Any]:
     H, g = drawn_chains(case["format"], case["chains"], case["seed"])
     for i in range(0, len(H), 2**16):
         h, v = H[i : i + 2**16], g[i : i + 2**16]
-        directions, explicit = _directions(case["format"])
-        results, events = directions(h, v, np.float32(tolerance))
-        u, D, kept = (np.asarray(y) for y in results)
-        x = np.asarray(explicit(h, v, np.float32(tolerance)))
-        finite, overflowed = np.isfinite(u).all(1), np.asarray(events.overflow) > 0
+        factors, directions, explicit = _directions(case["format"])
+        (D, kept), of_factors = factors(h, np.float32(tolerance))
+        u, of_directions = directions(h, v, np.float32(tolerance))
+        D, kept, u, x = (np.asarray(y) for y in (D, kept, u, explicit(h, v, np.float32(tolerance))))
+        finite, overflowed = np.isfinite(u).all(1), np.asarray(of_directions.overflow) > 0
         with np.errstate(invalid="ignore"):
             slope, slope_of_x = ((v.astype(float) * y).sum(1) for y in (u, x))
-        counts["bad_D"] += int(((~(np.isfinite(D) & (D > 0))).any(1) & ~overflowed).sum())
+        counts["bad_D"] += int(((~(np.isfinite(D) & (D > 0))).any(1) & (np.asarray(of_factors.overflow) == 0)).sum())
         counts["nonfinite_directions"] += int((~finite).sum())
         counts["nonfinite_without_overflow"] += int((~finite & ~overflowed).sum())
         counts["ascents"] += int((finite & ~(slope > 0)).sum())
@@ -195,6 +203,53 @@ def fuzz(case: Mapping[str, Any]) -> dict[str, Any]:
         counts["edges"] += kept[:, 0, :-1].size
         counts["dropped"] += int((~kept[:, 0, :-1]).sum())
     return counts
+
+
+def periodic(case: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether the slope g^T u of a long chain can be negative although every D is positive.
+
+    Vertices and gradient repeat with period two. An inner entry of u depends on its two neighbors alone, so every
+    period adds the same to g^T u: where that is negative, a chain that is long enough ascends. The worst is tried.
+    """
+    format = pl.formats.named(case["format"])
+    tolerance = np.float32(float(case["tolerance"].removesuffix("u")) * format.unit_roundoff)
+    _, directions, _ = _directions(case["format"])
+    rng, kept_chains, ascending, worst = np.random.default_rng(case["seed"]), 0, 0, (np.inf, None)
+    for _ in range(0, case["chains"], 2**16):
+        p, e, g = _periods(format, 2**16, rng)
+        H, v = _repeated(p, e, g, 3)
+        u = np.asarray(directions(H, v, tolerance)[0], np.float64)
+        kept = np.asarray(_directions(case["format"])[0](H, tolerance)[0][1])[:, 0, :-1].all(1)
+        slope = np.where(kept, (v * u)[:, 2:4].sum(1), np.inf)
+        kept_chains, ascending = kept_chains + int(kept.sum()), ascending + int((slope < 0).sum())
+        if slope.min() < worst[0]:
+            worst = float(slope.min()), (p[[slope.argmin()]], e[[slope.argmin()]], g[[slope.argmin()]])
+    H, v = _repeated(*worst[1], 2**12)
+    u = np.asarray(directions(H, v, tolerance)[0], np.float64)
+    return {
+        "periods": kept_chains,
+        "ascending_periods": ascending,
+        "least_slope_of_a_period": worst[0],
+        "vertices_of_long_chain": H.shape[2],
+        "slope_of_long_chain": float((v * u).sum()),
+    }
+
+
+def _periods(format: Any, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Diagonals [count, 2], an edge next to singularity [count], and a gradient along the correlation [count, 2]."""
+    step = 2 * format.unit_roundoff
+    p = np.asarray(pl.round_to(rng.uniform(1, 2, (count, 2)), format), np.float64)
+    top = np.sqrt(p.prod(1))
+    e = np.floor(top / step) * step
+    e = np.where(e * e < p.prod(1), e, e - step) - step * rng.integers(0, 4, count)
+    along = np.sqrt(p) * rng.uniform(1, 2, (count, 1)) * (1 + rng.uniform(-4, 4, (count, 2)) * format.unit_roundoff)
+    return p, e, np.asarray(pl.round_to(along, format), np.float64)
+
+
+def _repeated(p: np.ndarray, e: np.ndarray, g: np.ndarray, periods: int) -> tuple[np.ndarray, np.ndarray]:
+    H = np.stack([np.tile(p, (1, periods)), np.repeat(e[:, None], 2 * periods, axis=1)], axis=1)
+    H[:, 1, -1] = 0
+    return H.astype(np.float32), np.tile(g, (1, periods)).astype(np.float32)
 
 
 def degenerate(case: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,7 +297,11 @@ def _rational_schur(history: np.ndarray, band: int) -> list[Fraction | None]:
 
 
 def scaling(case: Mapping[str, Any]) -> dict[str, Any]:
-    """Whether dropping edges bounds the condition number, and which rule is invariant under scaling."""
+    """Whether dropping edges bounds the condition number, and which rule is invariant under scaling.
+
+    Scaling by powers of two rounds nothing, so the emulated decisions themselves are compared. Scaling by 3 is exact in
+    float64, where the decisions are those of the exact pivots; in the format it rounds H, which may change decisions.
+    """
     format = pl.formats.named(case["format"])
     tolerance = 2 * format.unit_roundoff
     H, _ = drawn_chains(case["format"], case["chains"], case["seed"])
@@ -264,27 +323,23 @@ def scaling(case: Mapping[str, Any]) -> dict[str, Any]:
         relative: sum(int((edges[relative, c] != edges[relative, base]).sum()) for c in others)
         for relative in (True, False)
     }
-    pivot, kept = np.concatenate([pivots(h)[None] for h in H]), edges[True, base]
+    pivot, tripled = (np.concatenate([pivots(h)[None] for h in scaled]) for scaled in (H, 3 * H.astype(float)))
+    kept = edges[True, base]
+    of_tripled = np.asarray(keep[True](pl.round_to(3 * base * H, format), np.float32(tolerance)))[:, 0, :-1]
     return {
-        "changed_by_scaling_relative": changed[True],
+        "changed_by_scaling_relative": changed[True] + int(((pivot > tolerance) != (tripled > tolerance)).sum()),
         "changed_by_scaling_absolute": changed[False],
+        "changed_by_rounding_3H": int((of_tripled != kept).sum()),
         "edges": int(pivot.size),
-        "chains_with_larger_condition": int((_largest_bound(pivot, kept) > _largest_bound(pivot)).sum()),
         "largest_bound_after_times_tolerance": float((tolerance / pivot[kept & (pivot > 0)]).max()),
         "kept_without_projection": int((kept & ~(pivot > 0)).sum()),
     }
 
 
-def _largest_bound(pivot: np.ndarray, kept: np.ndarray | bool = True) -> np.ndarray:
-    """The largest 2 / (1 - beta^2) of each chain over its kept edges, at least 1; infinite where no projection is."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        bound = np.where(pivot > 0, 2 / pivot, np.inf)
-    return np.where(kept, bound, 1.0).max(axis=1)
-
-
 MEASURES: dict[Part, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     Part.SIGNIFICANDS: significands,
     Part.FUZZ: fuzz,
+    Part.PERIODIC: periodic,
     Part.DEGENERATE: degenerate,
     Part.SCALING: scaling,
 }
