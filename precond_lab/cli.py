@@ -41,9 +41,7 @@ Data = Annotated[
     typer.Option("--data", metavar="DIR", help="Folder of data to run on.", exists=True, file_okay=False),
 ]
 DataName = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="The data it was run on.")]
-Runs = Annotated[
-    Path, typer.Option("--runs", metavar="DIR", help="Folder of all runs.", envvar="PRECOND_LAB_RUNS")
-]
+Runs = Annotated[Path, typer.Option("--runs", metavar="DIR", help="Folder of all runs.", envvar="PRECOND_LAB_RUNS")]
 Workers = Annotated[
     int | None,
     typer.Option("--workers", min=0, help="Processes; default: one a processor; 0: in this process."),
@@ -142,9 +140,7 @@ def resume(
     name = None if study is None else load(study).name
     stored = [stored_run(path) for path in stored_files(runs, name)]
     unfinished = [
-        run
-        for run in stored
-        if run.provenance.cases_missing or (retry_failed and run.provenance.cases_failed)
+        run for run in stored if run.provenance.cases_missing or (retry_failed and run.provenance.cases_failed)
     ]
     if not unfinished:
         _say(f"precond-lab: nothing to resume: {len(stored)} stored runs, all complete")
@@ -157,15 +153,11 @@ def resume(
     _run(location, last.meta.options, workers, retry_failed, runs, as_json)
 
 
-def _run(
-    location: Path, options: Options, workers: int | None, retry_failed: bool, runs: Path, as_json: bool
-) -> None:
+def _run(location: Path, options: Options, workers: int | None, retry_failed: bool, runs: Path, as_json: bool) -> None:
     study = load(location)
     try:
         with shown(f"{study.name} ({options.label})") as listen:
-            outcome = run_study(
-                location, options, runs, workers=workers, retry_failed=retry_failed, listen=listen
-            )
+            outcome = run_study(location, options, runs, workers=workers, retry_failed=retry_failed, listen=listen)
     except KeyboardInterrupt:
         where = "" if runs == RUNS else f" --runs {shlex.quote(nearby(runs.resolve()))}"
         _stop(f"interrupted; what has been measured is kept. Go on with: precond-lab resume{where}", 130)
@@ -248,9 +240,7 @@ def report(
     study: StudyName,
     quick: Quick = False,
     data: DataName = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", metavar="DIR", help="Default: docs/reports/NAME.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", metavar="DIR", help="Default: docs/reports/NAME.")] = None,
     runs: Runs = RUNS,
     as_json: Json = False,
 ) -> None:
@@ -269,7 +259,10 @@ def report(
     if stored.meta.version != declared.version:
         versions = f"version {stored.meta.version}, and the study is now version {declared.version}"
         raise StudyError(f"the rows in {path} are of {versions}; run it again")
-    pages = _write_report(declared, stored, output or Path("docs") / "reports" / declared.name)
+    try:
+        pages = _write_report(declared, stored, output or Path("docs") / "reports" / declared.name)
+    except (OSError, ValueError) as error:
+        _stop(f"the report could not be written: {error}", 4)
     _print_summary(declared, stored, pages, as_json)
 
 

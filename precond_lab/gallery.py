@@ -49,7 +49,7 @@ def chain_by_condition(n: int, *, condition: float, seed: int = 0) -> np.ndarray
 
     Args:
         n: number of vertices, at least 2.
-        condition: at least 2.
+        condition: at least 2, where every edge is zero.
         seed: of the correlations, their signs, and the diagonal.
 
     Returns:
@@ -111,7 +111,8 @@ def near_singular_triples(count: int, *, precision: int, seed: int = 0) -> np.nd
     for row in triples:
         # Integers in units of 2 / 2^precision; an element of [2, 4) has an even one.
         first, second = (int(m) for m in generator.integers(unit, 2 * unit, 2))
-        second <<= int(generator.integers(2))
+        # sqrt(1 * 1) has no such number below it: 1 and 2 stand for 1 and 1.
+        second <<= int(generator.integers(2)) or int(first == second == unit)
         root = isqrt(first * second - 1)
         root -= root % 2 if root >= 2 * unit else 0
         row[:] = np.array([first, second, root]) / unit
@@ -169,9 +170,7 @@ def spd(n: int, *, condition: float = 1e3, spectrum: str = "geometric", seed: in
     return (A + A.T) / 2
 
 
-def gradient_stream(
-    steps: int, n: int, *, correlation: float = 0.9, decades: float = 0.0, seed: int = 0
-) -> np.ndarray:
+def gradient_stream(steps: int, n: int, *, correlation: float = 0.9, decades: float = 0.0, seed: int = 0) -> np.ndarray:
     """Normal gradients in which neighboring entries have a given correlation.
 
     Each gradient is a first-order autoregression along its entries, so that the statistics of T steps tend

@@ -29,9 +29,7 @@ def in_float64(params):
 
 
 def leaves_equal(one, other):
-    return all(
-        np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
-    )
+    return all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
 
 
 # The network
@@ -114,10 +112,7 @@ def test_cross_entropy_is_accurate_for_every_logit(dtype):
 
 def test_the_derivative_of_cross_entropy_is_the_residual():
     # sigma(z) - x, computed from terms of size at most 1: an absolute error of at most 8 u.
-    z, x = (
-        grid.ravel().astype(np.float32)
-        for grid in np.meshgrid(np.linspace(-60, 60, 121), np.linspace(0, 1, 11))
-    )
+    z, x = (grid.ravel().astype(np.float32) for grid in np.meshgrid(np.linspace(-60, 60, 121), np.linspace(0, 1, 11)))
     derivative = jax.vmap(jax.grad(autoencoder.cross_entropy))(jnp.asarray(z), jnp.asarray(x))
     exact = 1 / (1 + np.exp(-z.astype(np.float64))) - x.astype(np.float64)
     assert np.abs(np.asarray(derivative) - exact).max() <= 8 * 2**-24
@@ -136,10 +131,7 @@ def test_no_reconstruction_beats_the_entropy_floor(images):
         logits = jnp.clip(np.log(x) - np.log1p(-x), -800, 800)  # of the images themselves
         best = float(jnp.mean(jnp.sum(autoencoder.cross_entropy(logits, jnp.asarray(x)), axis=1)))
         for shift in (-0.1, 0.1):
-            assert (
-                float(jnp.mean(jnp.sum(autoencoder.cross_entropy(logits + shift, jnp.asarray(x)), axis=1)))
-                > floor
-            )
+            assert float(jnp.mean(jnp.sum(autoencoder.cross_entropy(logits + shift, jnp.asarray(x)), axis=1))) > floor
     assert abs(best - floor) <= (784 + 600) * 2**-53 * floor
     assert autoencoder.entropy_floor(np.array([[0.0, 1.0]])) == 0
 
@@ -163,12 +155,8 @@ def test_gradients_are_directional_derivatives(images):
         rng = np.random.default_rng(4)
         direction = jax.tree.map(lambda p: jnp.asarray(rng.standard_normal(p.shape)), params)
         value, gradient = jax.jit(jax.value_and_grad(autoencoder.loss))(params, batch)
-        slope = sum(
-            float(jnp.vdot(g, v)) for g, v in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True)
-        )
-        at = jax.jit(
-            lambda s: autoencoder.loss(jax.tree.map(lambda p, v: p + s * v, params, direction), batch)
-        )
+        slope = sum(float(jnp.vdot(g, v)) for g, v in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
+        at = jax.jit(lambda s: autoencoder.loss(jax.tree.map(lambda p, v: p + s * v, params, direction), batch))
         one, two = ((float(at(s)) - float(at(-s))) / (2 * s) for s in (h, 2 * h))
     rounding = m * 2**-53 * float(value) / h
     assert abs(one - slope) <= abs(two - one) + rounding
@@ -189,9 +177,7 @@ def test_the_first_gradient_is_that_of_the_initial_parameters(images):
     assert abs(step.loss - float(value)) <= bound * float(value)
     for computed, wanted in zip(jax.tree.leaves(step.gradients), jax.tree.leaves(exact), strict=True):
         assert computed.dtype == jnp.float32
-        assert np.linalg.norm(
-            np.asarray(computed, np.float64) - np.asarray(wanted)
-        ) <= bound * np.linalg.norm(wanted)
+        assert np.linalg.norm(np.asarray(computed, np.float64) - np.asarray(wanted)) <= bound * np.linalg.norm(wanted)
 
 
 # The stream
@@ -219,9 +205,7 @@ def test_the_second_gradient_is_taken_after_one_update(images):
     params = autoencoder.initialize(jax.random.key(7), SMALL)
     state = optax.adam(1e-3).init(params)
     for step in (first, second):
-        params, state, gradients, value = update(
-            params, state, images.pixels[next(batches)], np.float32(1e-3)
-        )
+        params, state, gradients, value = update(params, state, images.pixels[next(batches)], np.float32(1e-3))
         assert step.loss == float(value)
         assert leaves_equal(step.gradients, gradients)
     assert [first.t, second.t] == [1, 2]

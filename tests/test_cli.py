@@ -1,5 +1,6 @@
 """The shell: exit codes, what goes to which stream, and examples that run."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -91,6 +92,19 @@ def test_failed_cases_are_told_and_kept(shell):
     assert "nothing goes into 5" in shell("resume", "--retry-failed", code=1).stdout
 
 
+def test_a_failed_case_keeps_claims_open(shell, tmp_path):
+    study = tmp_path / "studies" / "troubled.py"
+    claim = 'Claim("T", "s", "derived", lambda rows: Judgement(Status.CONFIRMED, f"all {len(rows)}"))'
+    source = study.read_text(encoding="utf-8").replace("import Study", "import Claim, Judgement, Status, Study")
+    study.write_text(source.replace("batched=", f"claims=({claim},),\n    batched="), encoding="utf-8")
+    (judged,) = json.loads(shell("run", "troubled", "--json", code=1).stdout)["claims"]
+    assert (judged["status"], judged["figure"]) == ("open", "1 cases of the grid failed")
+    (listed,) = json.loads(shell("claims", "troubled", "--json").stdout)
+    assert listed["status"] == "open"
+    assert "all 31" not in shell("report", "troubled", "--output", "page").stdout
+    assert "1 cases of the grid failed" in (tmp_path / "page" / "index.md").read_text(encoding="utf-8")
+
+
 def test_data_must_be_there_and_is_stored_as_an_absolute_path(shell, tmp_path):
     assert "does not exist" in shell("run", "toy", "--data", "nowhere", code=2).stderr
     (tmp_path / "digits").mkdir()
@@ -100,7 +114,8 @@ def test_data_must_be_there_and_is_stored_as_an_absolute_path(shell, tmp_path):
     assert not (tmp_path / "runs").exists()
     (tmp_path / "digits" / "good").touch()
     summary = json.loads(shell("run", "toy", "--quick", "--data", "digits", "--json").stdout)
-    assert summary["run"] == "quick-digits"
+    digits = hashlib.sha256(str(tmp_path / "digits").encode()).hexdigest()
+    assert summary["run"] == f"quick-digits-{digits[:4]}"
     assert summary["command"] == "precond-lab run studies/toy --quick --data digits"
     (state,) = json.loads(shell("status", "--json").stdout)
     assert state["options"] == {"quick": True, "data": str(tmp_path / "digits")}
@@ -116,6 +131,21 @@ def test_a_report_is_made_from_stored_rows(shell, tmp_path):
     study = tmp_path / "studies" / "toy" / "study.py"
     study.write_text(study.read_text(encoding="utf-8").replace("version=1", "version=22"), encoding="utf-8")
     assert "version 1, and the study is now version 22" in shell("report", "toy", "--quick", code=2).stderr
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"claims": []}'])
+def test_a_report_that_cannot_be_written_is_a_line_of_text(shell, tmp_path, damage):
+    shell("run", "toy", "--quick")
+    (tmp_path / "file").touch()
+    bad = tmp_path / "docs" / "reports" / "other" / "report.json"
+    bad.parent.mkdir(parents=True)
+    bad.write_text(damage, encoding="utf-8")
+    for output in (("--output", "file"), ("--output", "file/page"), ()):
+        refused = shell("report", "toy", "--quick", *output, code=4)
+        assert refused.stderr.startswith("precond-lab: the report could not be written: ")
+        assert refused.stderr.count("\n") == 1
+    assert f"{bad} " in refused.stderr
+    assert "write that report again" in refused.stderr
 
 
 def test_claims_of_a_study_without_rows_are_open(shell):

@@ -88,9 +88,22 @@ def test_errors_of_pytrees():
     assert forward_error(low, (np.array([1.0, 2.0]), np.array([2.0]))) == 2 / 3
 
 
+def test_errors_are_paired_leaf_by_leaf():
+    """Integers of one side are numbers; they are not left out, which would pair what follows wrongly."""
+    assert forward_error([3.0, 4], [3, 4.5]) == pytest.approx(0.5 / 29.25**0.5, rel=2 * U64)
+    assert forward_error((np.float32(3), np.float32(4.5)), (3, 4)) == 0.1
+    assert forward_error(np.array([3.0, 4.5]), [3, 4]) == forward_error([3.0, 4.5], np.array([3, 4])) == 0.1
+    assert forward_error(np.array([2.0**60]), [2**60 + 1]) == pytest.approx(2.0**-60, rel=1e-15)
+    assert direction_cosine([3.0, 4], [1, 0.0]) == pytest.approx(0.6, abs=U64)
+
+
 def test_misuse_of_errors_is_refused():
-    with pytest.raises(ValueError, match=r"2 entries .* 3: compare like with like"):
+    with pytest.raises(ValueError, match=r"shape \(2,\) .* \(3,\): compare like with like"):
         forward_error([1.0, 2.0], [1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match=r"structure .*'a'.* exact one .*'b'.*: compare like with like"):
+        forward_error({"a": 1.0}, {"b": 1.0})
+    with pytest.raises(ValueError, match="only real numbers"):
+        forward_error(np.ones(1), np.ones(1, complex))
     with pytest.raises(ValueError, match="choose 'normwise' or 'componentwise'"):
         forward_error([1.0], [1.0], "entrywise")  # pyright: ignore
 
@@ -224,6 +237,8 @@ def test_verdicts_are_strings_with_prose():
     assert [str(v) for v in Verdict] == ["accurate", "conditioning", "unstable", "breakdown"]
     assert all(v.prose.endswith(".") and len(v.prose) > 40 for v in Verdict)
     assert len({v.prose for v in Verdict}) == 4
+    assert "rounding the inputs once more" in Verdict.CONDITIONING.prose
+    assert "If they were rounded when they were stored, no algorithm" in Verdict.CONDITIONING.prose
     assert Verdict("unstable") is Verdict.UNSTABLE
     assert f"{Verdict.BREAKDOWN}" == "breakdown" == Verdict.BREAKDOWN
     with pytest.raises(ValueError, match="wobbly"):
@@ -386,10 +401,31 @@ def test_rounding_that_is_not_to_nearest_has_twice_the_unit():
     assert str(d).splitlines()[0] == "ACCURATE in float16 (toward_zero)"
 
 
-def test_a_singular_input_is_no_breakdown_of_the_arithmetic():
-    d = diagnose(lambda x: 1 / x, np.array([0.0]))
-    assert (d.rounding_error, d.condition) == (0.0, np.inf)
-    assert d.verdict is Verdict.ACCURATE
+@pytest.mark.parametrize(
+    ("f", "x"), [(lambda x: 1 / x, [0.0, 1.0]), (jnp.sqrt, [-1.0, 4.0]), (lambda x: 2 * x, [np.nan, 1.0])]
+)
+def test_a_point_outside_of_the_domain_has_no_verdict(f, x):
+    with pytest.raises(ValueError, match=r"outside of the function's domain: 1 of the 2 entries.*give arguments"):
+        diagnose(f, np.array(x))
+
+
+def test_keyword_arguments_go_to_the_function():
+    def f(x, *, scale, power):
+        return scale * x**power
+
+    more = {"scale": np.array([0.1, 10.0]), "power": 2}
+    for arithmetic in ("bfloat16", "float64"):
+        d = diagnose(f, np.array([1.5, 3.0]), arithmetic=arithmetic, target=f, **more)
+        assert d.exact.astype(float) == pytest.approx([0.225, 90.0])
+        assert d.verdict is Verdict.ACCURATE
+        assert d.truncation_error <= 4 * U64
+        assert d.condition == condition_number(f, np.array([1.5, 3.0]), **more)
+
+
+def test_a_target_may_hold_integers():
+    d = diagnose(lambda x: 2 * x, np.array([1.0, 2.0]), target=[2, 4])
+    assert d.truncation_error == 0.0
+    assert diagnose(lambda x: 2 * x, np.array([1.0, 2.0]), target=np.array([2, 5])).truncation_error > 0.1
 
 
 def test_misuse_of_diagnose_is_refused():

@@ -117,18 +117,12 @@ PROGRAMS = [
     Case("scatter window", lambda A: A.at[1:3, 2:].add(A[:2, :3]).at[0].min(A[1]).at[:, 1].max(1.0), (A,)),
     Case("scatter under vmap", jax.vmap(lambda row, i: row.at[i].add(row[0])), (A, np.arange(5)[::-1])),
     Case("grad of gather", jax.grad(lambda x: jnp.sum(x[jnp.array([0, 0, 5])] ** 3)), (x,)),
-    Case(
-        "sort", lambda x: (jnp.sort(x), jnp.argsort(-x), jnp.argmax(x), lax.top_k(x, 3), jnp.median(x)), (x,)
-    ),
+    Case("sort", lambda x: (jnp.sort(x), jnp.argsort(-x), jnp.argmax(x), lax.top_k(x, 3), jnp.median(x)), (x,)),
     Case("sort rows", lambda A: lax.sort((jnp.round(A), A, -A), dimension=0, num_keys=2), (A,)),
     Case("softmax", lambda A: jax.nn.softmax(3 * A, axis=0), (A,)),
     Case("logsumexp", lambda A: jax.nn.logsumexp(A, axis=1), (A,)),
-    Case(
-        "cumulative", lambda A: (jnp.cumprod(A, 0), lax.cummax(A, 1), lax.cumlogsumexp(A, reverse=True)), (A,)
-    ),
-    Case(
-        "reductions", lambda A: (A.sum(0), A.prod(), A.max(1), A.min((0, 1)), jnp.any(A > 1), A.std()), (A,)
-    ),
+    Case("cumulative", lambda A: (jnp.cumprod(A, 0), lax.cummax(A, 1), lax.cumlogsumexp(A, reverse=True)), (A,)),
+    Case("reductions", lambda A: (A.sum(0), A.prod(), A.max(1), A.min((0, 1)), jnp.any(A > 1), A.std()), (A,)),
     Case("associative scan", partial(lax.associative_scan, lambda a, b: a * b + a), (x,)),
     Case("newton schulz", newton_schulz, (spd(5),)),
     Case("norm", jnp.linalg.norm, (A,)),
@@ -207,9 +201,7 @@ def test_more_digits_change_only_the_last(case):
     many = evaluate(case.f, *case.args, digits=60, **keywords)
     for a, b in zip(jax.tree.leaves(few), jax.tree.leaves(many), strict=True):
         if a.dtype == object:
-            assert all(
-                abs(p - q) <= 1e-28 * max(1, abs(q)) for p, q in zip(a.ravel(), b.ravel(), strict=True)
-            )
+            assert all(abs(p - q) <= 1e-28 * max(1, abs(q)) for p, q in zip(a.ravel(), b.ravel(), strict=True))
         else:
             np.testing.assert_array_equal(a, b)
 
@@ -255,9 +247,7 @@ def test_inner_products_are_rounded_once(pairs):
     value = evaluate(jnp.dot, a, b, digits=500).item()  # 500 digits of products that span 1200 and more
     exact = sum((Fraction(p) * Fraction(q) for p, q in pairs), Fraction(0))
     with mpmath.workdps(500):
-        assert abs(value - mpmath.mpf(exact.numerator) / exact.denominator) <= mpmath.mpf(10) ** -499 * abs(
-            value
-        )
+        assert abs(value - mpmath.mpf(exact.numerator) / exact.denominator) <= mpmath.mpf(10) ** -499 * abs(value)
 
 
 def test_values_are_taken_exactly():
@@ -395,12 +385,8 @@ def test_casts_to_integers_truncate_and_saturate():
 
 def test_nothing_overflows_and_casts_do_not_round():
     assert evaluate(lambda x: jnp.log(jnp.exp(x)), 1e6).item() == 10**6
-    assert evaluate(lambda x: (x * 1e-300) * 1e-300 * 1e300 * 1e300, 1.0).item() == pytest.approx(
-        1, abs=1e-15
-    )
-    assert evaluate(lambda x: x.astype(jnp.bfloat16).astype(x.dtype), np.float32(0.1)).item() == np.float32(
-        0.1
-    )
+    assert evaluate(lambda x: (x * 1e-300) * 1e-300 * 1e300 * 1e300, 1.0).item() == pytest.approx(1, abs=1e-15)
+    assert evaluate(lambda x: x.astype(jnp.bfloat16).astype(x.dtype), np.float32(0.1)).item() == np.float32(0.1)
     assert evaluate(lambda x: lax.reduce_precision(x, 8, 7), 0.1).item() == 0.1
 
 
@@ -460,9 +446,7 @@ REFUSED = [
 def test_refusals_name_the_primitive_and_the_line(name, f, x):
     if name == "qr":
         name = "(geqrf|qr)"
-    with pytest.raises(
-        UnsupportedPrimitiveError, match=rf"evaluate cannot run primitive '{name}' at .*test_evaluate"
-    ):
+    with pytest.raises(UnsupportedPrimitiveError, match=rf"evaluate cannot run primitive '{name}' at .*test_evaluate"):
         evaluate(f, x)
 
 

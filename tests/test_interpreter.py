@@ -121,14 +121,9 @@ def moving_rule(seen, kind):
         if operation.name not in MOVES:
             return native_rule(operation, operands, state, walk)
         seen.add(operation.name)
-        data = [
-            np.asarray(x).astype(kind) if jnp.issubdtype(x.dtype, np.floating) else np.asarray(x)
-            for x in operands
-        ]
+        data = [np.asarray(x).astype(kind) if jnp.issubdtype(x.dtype, np.floating) else np.asarray(x) for x in operands]
         results = move(operation, data)
-        return [
-            jnp.asarray(x.astype(s.dtype)) for x, s in zip(results, operation.outputs, strict=True)
-        ], state
+        return [jnp.asarray(x.astype(s.dtype)) for x, s in zip(results, operation.outputs, strict=True)], state
 
     return rule
 
@@ -139,9 +134,7 @@ def test_moves_are_those_of_jax(name, kind):
     for f in PROGRAMS[name]:
         seen = set()
         program = trace(f, (A,))
-        results, _ = run(
-            program.jaxpr, [jnp.asarray(A)], 0, lambda _, seen=seen: moving_rule(seen, kind), lift
-        )
+        results, _ = run(program.jaxpr, [jnp.asarray(A)], 0, lambda _, seen=seen: moving_rule(seen, kind), lift)
         for a, b in zip(results, jax.tree.leaves(f(jnp.asarray(A))), strict=True):
             assert a.dtype == b.dtype
             np.testing.assert_array_equal(a, b)
@@ -220,9 +213,7 @@ def test_control_flow_is_that_of_jax(name):
     results, _ = run(program.jaxpr, [jnp.asarray(argument)], 0, lambda _: native_rule, lift)
     native = f(argument)
     for a, b in zip(results, jax.tree.leaves(native), strict=True):
-        np.testing.assert_allclose(
-            a, b, rtol=2.0**-22
-        )  # compiled and single operations may differ by some ulps
+        np.testing.assert_allclose(a, b, rtol=2.0**-22)  # compiled and single operations may differ by some ulps
     assert jax.tree.structure(jax.tree.unflatten(program.output_tree, results)) == jax.tree.structure(native)
     for a, b in zip(program.outputs, jax.tree.leaves(native), strict=True):
         assert (a.shape, a.dtype) == (jnp.shape(b), jnp.result_type(b))
@@ -265,9 +256,7 @@ def test_the_line_of_an_operation_is_the_users():
     run(trace(f, (x,)).jaxpr, [jnp.asarray(x)], 0, lambda _: rule, lift)
     (sin, first), (tanh, second) = lines
     assert (sin, tanh) == ("sin", "tanh")
-    number = [
-        int(source.split("test_interpreter.py:")[1].split(":")[0].split(" ")[0]) for source in (first, second)
-    ]
+    number = [int(source.split("test_interpreter.py:")[1].split(":")[0].split(" ")[0]) for source in (first, second)]
     assert number[1] == number[0] + 1
 
 

@@ -76,9 +76,7 @@ def test_worked_examples_to_a_few_units(example):
     assert max(relative_errors(X[0], example.X_diagonal)) <= 8 * U64
     assert max(relative_errors(X[1, :-1], example.X_edge)) <= 8 * U64
     assert max(relative_errors(u, example.u)) <= 16 * U64
-    assert float(in_float64(logdet.objective, factor, example.H)) == pytest.approx(
-        example.objective, rel=16 * U64
-    )
+    assert float(in_float64(logdet.objective, factor, example.H)) == pytest.approx(example.objective, rel=16 * U64)
     product = in_float64(logdet.multiply, X, example.g)
     assert max(relative_errors(product, example.u)) <= 32 * U64
 
@@ -145,6 +143,13 @@ def test_misuse_is_refused():
         logdet.stabilize(jnp.ones((2, 3)), 0.0, rule="both")
     with pytest.raises(ValueError, match="needs a mask"):
         logdet.cut(jnp.ones((2, 3)), jnp.ones((1, 2), bool))
+    with pytest.raises(ValueError, match="needs a mask"):
+        logdet.cut(jnp.ones((2, 3)), [[True, False]])
+    for band in (0, 1):
+        factor = logdet.project(jnp.array([[2.0, 2.0, 2.0], [1.0, 1.0, 0.0]])[: band + 1])
+        for wrong in ([1.0, 2.0], [1.0], 1.0, [[1.0, 2.0, 3.0]]):
+            with pytest.raises(ValueError, match=r"g of shape .* D of shape \(3,\)"):
+                logdet.apply(factor, jnp.array(wrong))
 
 
 # Laws
@@ -218,9 +223,7 @@ def test_jit_and_vmap_are_eager():
 
     # psi and s are exact here, whether or not the compiler contracts them to a fused multiply-add; what
     # follows has a few roundings, of small numbers.
-    H = jnp.stack([
-        jnp.asarray(gallery.chain(9, beta=0.5, diagonal=4.0, seed=s), jnp.float32) for s in range(5)
-    ])
+    H = jnp.stack([jnp.asarray(gallery.chain(9, beta=0.5, diagonal=4.0, seed=s), jnp.float32) for s in range(5)])
     H = H.at[:, 1, 3].set(4.0).at[2, 1, 5].set(jnp.nan)
     g = jnp.round(8 * jax.random.normal(jax.random.key(0), (5, 9)))
     tolerance = jnp.array(0.0625)
@@ -267,9 +270,7 @@ def test_programs_use_no_opaque_primitive():
     plain |= {"add", "sub", "mul", "div", "neg", "abs", "max", "gt", "and", "reduce_max"}
 
     def program(H, g, weight, beta2, tolerance, kernel):
-        H = logdet.damp(
-            logdet.corrected(logdet.average(logdet.Statistics(H, weight), g, beta2)), beta2, tolerance
-        )
+        H = logdet.damp(logdet.corrected(logdet.average(logdet.Statistics(H, weight), g, beta2)), beta2, tolerance)
         factor, kept = logdet.stabilize(logdet.cut(H, kept=H[1:] > 0), tolerance, rule="literal")
         naive = logdet.multiply(logdet.explicit(logdet.project(H)), logdet.chain(kernel))
         return logdet.unchain(logdet.apply(factor, g) + naive, kernel.shape), kept
@@ -363,6 +364,10 @@ def test_chain_follows_the_inputs_of_each_unit():
     kernel = jnp.array([[11, 12], [21, 22], [31, 32]])  # [in, out], digit one the input
     assert logdet.chain(kernel).tolist() == [11, 21, 31, 12, 22, 32]
     assert logdet.row_edges(kernel.shape).tolist() == [[True, True, False, True, True, False]]
+
+
+def test_cut_takes_a_list():
+    assert logdet.cut([[2.0, 3.0, 4.0], [1.0, 1.0, 0.0]], [[True, False, False]]).tolist() == [[2, 3, 4], [1, 0, 0]]
 
 
 def test_cut_rows_are_separate_problems():

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from precond_lab import gallery
+from precond_lab.diagnosis.condition import condition_number
 from precond_lab.diagnosis.logdet_condition import direction_condition, pivots, projection_condition
 from precond_lab.preconditioners import logdet
 
@@ -162,6 +163,24 @@ def test_reduced_graph_counts_its_own_edges():
     none = projection_condition(H, kept=np.zeros((1, 4), bool))
     assert none == (1.0, 0.0, 1.0, 1.0, 1.0, None, 0)
     assert projection_condition([[1.0, 2.0]]) == none
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_a_zero_off_diagonal_is_no_edge(n):
+    """X_{i+1,i} is zero whatever the relative perturbation: the numeric componentwise condition is that of 1 / H_ii."""
+    H = np.stack([np.arange(1.0, n + 1), np.zeros(n)])
+    assert projection_condition(H) == projection_condition(H[:1]) == (1.0, 0.0, 1.0, 1.0, 1.0, None, 0)
+    H[1, : n - 2 : 2] = 0.5
+
+    def band(H):
+        return logdet.explicit(logdet.project(H))
+
+    assert condition_number(band, H, kind="componentwise") == pytest.approx(
+        projection_condition(H).all_entries, rel=1e-14
+    )
+    assert projection_condition(H).edges == np.count_nonzero(H[1])
+    every = np.ones((1, n), bool)
+    assert projection_condition(H, every) == projection_condition(H)
 
 
 def test_misuse_is_refused():

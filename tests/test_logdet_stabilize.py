@@ -107,6 +107,17 @@ def test_absolute_tolerance_is_not_scale_free():
     assert not logdet.stabilize(H / 2, 1.0, relative=False)[1][0, 0]
 
 
+@pytest.mark.parametrize("tolerance", [-1e-3, np.nan, np.float32(-1), jnp.array(np.nan), jnp.array(-1.0, jnp.bfloat16)])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_tolerances_that_are_negative_or_nan_are_refused(rows, tolerance):
+    H = jnp.array([[2.0, 2.0], [1.0, 0.0]])[:rows]
+    with pytest.raises(ValueError, match=r"tolerance .* given; it must be zero or positive"):
+        logdet.stabilize(H, tolerance)
+    with pytest.raises(ValueError, match="zero or positive"):
+        jax.jit(lambda H: logdet.stabilize(H, tolerance))(H)
+    jax.jit(logdet.stabilize)(H, tolerance)  # traced: there is no value to look at
+
+
 @given(chains, st.sampled_from([2.0**-4, 2.0**-8, 2.0**-16]))
 @settings(max_examples=20, deadline=None)
 def test_stabilization_bounds_the_condition(H, tolerance):

@@ -31,9 +31,7 @@ def off_by(X: np.ndarray, Y: np.ndarray) -> mpmath.mpf:
     with mpmath.workdps(60):
         n = X.shape[1]
         return max(
-            abs(X[k, i] - Y[k, i]) / mpmath.sqrt(X[0, i] * X[0, i + k])
-            for k in range(len(X))
-            for i in range(n - k)
+            abs(X[k, i] - Y[k, i]) / mpmath.sqrt(X[0, i] * X[0, i + k]) for k in range(len(X)) for i in range(n - k)
         )
 
 
@@ -76,10 +74,7 @@ def test_the_inverse_agrees_on_the_band_and_nowhere_else():
         for i in range(5):
             for j in range(i + 1):
                 exact = off_band[i, j] if i - j > 2 else Q(C[i - j][j])
-                assert (
-                    abs(inverse[i, j] - mpmath.mpf(exact.numerator) / exact.denominator)
-                    < mpmath.mpf(10) ** -39
-                )
+                assert abs(inverse[i, j] - mpmath.mpf(exact.numerator) / exact.denominator) < mpmath.mpf(10) ** -39
         determinant = mpmath.det(mpmath.matrix(X.tolist()))
         assert abs(1 / determinant - mpmath.mpf(53406) / 77) < mpmath.mpf(10) ** -36
 
@@ -92,10 +87,7 @@ def test_worked_directions():
     ):
         for computed, exact in zip(direction(H, g, 40), u, strict=True):
             with mpmath.workdps(50):
-                assert (
-                    abs(computed - mpmath.mpf(Q(exact).numerator) / Q(exact).denominator)
-                    < mpmath.mpf(10) ** -39
-                )
+                assert abs(computed - mpmath.mpf(Q(exact).numerator) / Q(exact).denominator) < mpmath.mpf(10) ** -39
 
 
 small = st.builds(
@@ -197,11 +189,22 @@ def test_stored_numbers_are_taken_bit_by_bit(dtype):
         assert off_by(logdet_projection(given_as).band, exact.band) == 0
 
 
+@pytest.mark.parametrize("method", ["newton", "elimination"])
+def test_what_lies_past_the_end_of_a_diagonal_is_ignored(method):
+    shortest = logdet_projection([[2.0], [9.0]], method=method)
+    assert shortest.status is Status.SOLVED
+    assert shortest.band.tolist() == [[0.5], [0.0]]
+    assert shortest.X.tolist() == [[0.5]]
+    padded = logdet_projection([[2.0, 4.0], [0.0, 9.0]], method=method)
+    assert padded.band.tolist() == [[0.5, 0.25], [0.0, 0.0]]
+    assert direction([[2.0], [9.0]], [3.0]).tolist() == [1.5]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"H": [1.0, 2.0]}, "wanted"),
-        ({"H": [[1.0], [0.0]]}, "n > b"),
+        ({"H": np.ones((2, 0))}, "a row and a column at least"),
         ({"H": B, "kept": [[True, True, True]]}, "needs a mask"),
         ({"H": C, "kept": np.ones((2, 5), bool)}, "reduced graph"),
     ],

@@ -109,6 +109,46 @@ def test_a_tensor_of_zero_gradients_gets_a_zero_step():
     np.testing.assert_array_equal(updates, 0)
 
 
+@pytest.mark.parametrize(("dtype", "arithmetic"), [("float16", None), ("float32", "float16"), ("float32", None)])
+@pytest.mark.parametrize("g", [[0.0, 0.0, 0.0], [0.0, 1e-2, 1.0], [1.0, 0.0, 0.5], [1e-4, 1.0, 0.0]])
+def test_dead_entries_get_a_zero_step(make, dtype, arithmetic, g):
+    """In float16 the floor is zero, so is the square of 1e-4, and 1 / H_ii may be infinite."""
+    g = jnp.array(g, dtype)
+    optimizer = make(0.1, arithmetic=arithmetic)
+    state = optimizer.init(g)
+    for _ in range(3):
+        updates, state = optimizer.update(g, state)
+        assert np.isfinite(updates).all()
+        np.testing.assert_array_equal(updates[g == 0], 0)
+        assert np.all(updates[jnp.abs(g) >= 1e-2] != 0)
+
+
+def test_a_gradient_that_is_not_a_number_is_not_hidden(make):
+    g = jnp.array([np.nan, 1.0, 1.0])
+    optimizer = make(0.1)
+    assert np.isnan(optimizer.update(g, optimizer.init(g))[0]).any()
+
+
+def test_an_empty_tensor_passes_through(make):
+    params = {"none": jnp.zeros(0), "one": jnp.ones(1)}
+    optimizer = make(0.1)
+    state = optimizer.init(params)
+    for _ in range(2):
+        updates, state = optimizer.update(params, state)
+    assert updates["none"].shape == (0,)
+    assert float(updates["one"][0]) < 0
+
+
+def test_numpy_arrays_of_float64_are_taken(make):
+    """Without x64 mode they are float32 to JAX, and a warning would be an error here."""
+    params = {"w": np.ones((2, 3)), "s": np.float64(0.5)}
+    optimizer = make(0.1)
+    updates, state = optimizer.update(params, optimizer.init(params))
+    assert {x.dtype for x in jax.tree.leaves((updates, state)) if jnp.issubdtype(x.dtype, jnp.floating)} == {
+        jnp.dtype("float32")
+    }
+
+
 def test_other_bands_are_refused():
     with pytest.raises(ValueError, match="band 2"):
         optimizers.sonew(0.1, band=2)

@@ -44,9 +44,7 @@ def measure(case, context):
 
 
 def error_table(rows):
-    return [
-        {name: row[name] for name in ("format", "condition", "damping", "error", "finite")} for row in rows
-    ]
+    return [{name: row[name] for name in ("format", "condition", "damping", "error", "finite")} for row in rows]
 
 
 def draw_error(figure, table):
@@ -73,13 +71,9 @@ SIGN = Claim(
     "C1",
     "A pivot is never negative | in **any** format.",
     "[Higham (2002)](https://example.org/book), Theorem 10.3",
-    lambda rows: Judgement(
-        Status.REFUTED, f"{sum(not row['finite'] for row in rows)} of {len(rows)} are negative."
-    ),
+    lambda rows: Judgement(Status.REFUTED, f"{sum(not row['finite'] for row in rows)} of {len(rows)} are negative."),
 )
-HOLDS = Claim(
-    "C2", "float32 is finite.", "derived", lambda rows: Judgement(Status.CONFIRMED, "All rows of it are.")
-)
+HOLDS = Claim("C2", "float32 is finite.", "derived", lambda rows: Judgement(Status.CONFIRMED, "All rows of it are."))
 
 STUDY = Study(
     name="toy",
@@ -160,9 +154,7 @@ def test_every_figure_has_its_csv_which_reads_back_as_the_table(written):
         table = figure.table(ordered)
         assert len(read) == len(table)
         assert all(
-            same_value(row[name], wanted[name])
-            for row, wanted in zip(read, table, strict=True)
-            for name in wanted
+            same_value(row[name], wanted[name]) for row, wanted in zip(read, table, strict=True) for name in wanted
         )
 
 
@@ -254,9 +246,7 @@ def test_html_shows_text_as_text_and_markdown_as_markdown(written):
 
 
 def test_html_fetches_no_image_that_a_sentence_names(tmp_path):
-    study = replace(
-        STUDY, answer=lambda rows: "![x](https://example.org/x.png) <img src='https://example.org/y.png'>"
-    )
+    study = replace(STUDY, answer=lambda rows: "![x](https://example.org/x.png) <img src='https://example.org/y.png'>")
     page = Page(report.write(study, ROWS, PROVENANCE, tmp_path).html.read_text())
     assert "img" not in page.tags
 
@@ -323,9 +313,7 @@ def test_a_figure_that_fails_is_noted_and_the_others_are_drawn(name, tmp_path):
 
 
 def test_no_rows_make_a_page_that_says_so(tmp_path):
-    provenance = replace(
-        PROVENANCE, cases_ok=0, cases_missing=24, started=None, finished=None, compute_seconds=0.0
-    )
+    provenance = replace(PROVENANCE, cases_ok=0, cases_missing=24, started=None, finished=None, compute_seconds=0.0)
     paths = report.write(STUDY, [], provenance, tmp_path)
     page = paths.markdown.read_text()
     assert "No case of this study has been measured yet." in page
@@ -351,6 +339,8 @@ def test_failed_cases_are_listed(tmp_path):
         Failure({"format": "float16", "condition": float(k)}, f"ValueError: <{k}>", "...") for k in range(23)
     )
     paths = report.write(STUDY, ROWS, replace(PROVENANCE, cases_failed=23, failures=failures), tmp_path)
+    judged = json.loads((tmp_path / "report.json").read_text())["claims"]
+    assert {(claim["status"], claim["figure"]) for claim in judged} == {("open", "23 cases of the grid failed")}
     page = paths.markdown.read_text()
     assert "23 of 47 cases failed" in page
     assert "| format=float16, condition=3 | `ValueError: <3>` |" in page
@@ -372,9 +362,7 @@ def test_many_rows_are_compressed_and_too_many_are_left_out():
 
 
 def test_long_tables_are_cut_on_the_page_and_whole_in_the_csv(tmp_path):
-    figure = replace(
-        ERROR, table=lambda rows: [{"n": k, "square": k * k} for k in range(1000)], draw=lambda *_: None
-    )
+    figure = replace(ERROR, table=lambda rows: [{"n": k, "square": k * k} for k in range(1000)], draw=lambda *_: None)
     paths = report.write(replace(STUDY, figures=(figure,)), ROWS, PROVENANCE, tmp_path)
     assert "The first 200 of 1000 rows." in paths.html.read_text()
     assert len((tmp_path / "error.csv").read_text().splitlines()) == 1001

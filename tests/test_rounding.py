@@ -64,9 +64,7 @@ TOO_MANY_IN_FLOAT64 = [
 
 FEW = [f for f in NAMED.values() if f.bits <= 16] + AWKWARD
 MANY = [f for f in NAMED.values() if f.bits > 16]
-LISTED = [(f, np.float32) for f in FEW + AWKWARD_IN_FLOAT32] + [
-    (f, np.float64) for f in FEW + AWKWARD_IN_FLOAT64
-]
+LISTED = [(f, np.float32) for f in FEW + AWKWARD_IN_FLOAT32] + [(f, np.float64) for f in FEW + AWKWARD_IN_FLOAT64]
 TOO_MANY = [(f, np.float32) for f in MANY + TOO_MANY_IN_FLOAT32]
 TOO_MANY += [(f, np.float64) for f in MANY + TOO_MANY_IN_FLOAT64]
 DETERMINISTIC = [name for name, mode in ROUNDINGS.items() if not mode.random]
@@ -264,9 +262,7 @@ GFLOAT_ROUNDINGS = {"nearest_even": gfloat.RoundMode.TiesToEven, "toward_zero": 
 
 def same_in_gfloat(name: str):
     info = GFLOAT[name]
-    return info or dataclasses.replace(
-        GFLOAT["float32"], name=name, k=19, precision=11, num_high_nans=2**10 - 1
-    )
+    return info or dataclasses.replace(GFLOAT["float32"], name=name, k=19, precision=11, num_high_nans=2**10 - 1)
 
 
 @each_rounding
@@ -346,9 +342,7 @@ def test_stochastic_rounding_leaves_values_alone(format, dtype):
     assert_same(stochastic(values, format), values, values)
 
 
-@cases([
-    (f, d) for f, d in LISTED if f.subnormals and f.bits <= 16 and not f.name.startswith(("far", "beyond"))
-])
+@cases([(f, d) for f, d in LISTED if f.subnormals and f.bits <= 16 and not f.name.startswith(("far", "beyond"))])
 def test_stochastic_rounding_is_unbiased(format, dtype):
     theta = np.array([1 / 64, 0.3, 0.5, 0.8])
     smallest, one = format.min_subnormal, min(format.max / 4, 1.0)
@@ -396,9 +390,7 @@ def test_below_the_smallest_number_all_random_bits_count(name, dtype):
 @each_carrier
 def test_the_same_key_gives_the_same_rounding(dtype):
     xs = seeded("same key").standard_normal(1000).astype(dtype)
-    one, again, other = (
-        np.asarray(round_to(xs, "bfloat16", "stochastic", jax.random.key(seed))) for seed in (5, 5, 6)
-    )
+    one, again, other = (np.asarray(round_to(xs, "bfloat16", "stochastic", jax.random.key(seed))) for seed in (5, 5, 6))
     np.testing.assert_array_equal(one, again)
     assert (one != other).any()
     if dtype is np.float32:

@@ -29,8 +29,7 @@ def figures(path: Path) -> dict[str, str | None]:
     """Identity to figures as text, so that nan equals nan and every bit counts."""
     with Store.read(path) as store:
         return {
-            record.case.id: None if record.figures is None else encode(record.figures)
-            for record in store.records()
+            record.case.id: None if record.figures is None else encode(record.figures) for record in store.records()
         }
 
 
@@ -97,9 +96,7 @@ def test_a_killed_parent_leaves_no_worker_and_the_run_goes_on(tmp_path, uninterr
 
     def gone(child: str) -> bool:
         with contextlib.suppress(OSError):
-            return (
-                Path(f"/proc/{child}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
-            )
+            return Path(f"/proc/{child}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
         return True
 
     wait_for(lambda: all(gone(child) for child in children), "the workers to go")

@@ -45,8 +45,5 @@ def test_what_a_page_loads_is_found_and_links_are_not(extension):
         "http://e.org/x.png",
     ]
     assert (
-        loads(
-            '<a href="https://example.org">x</a><link rel="canonical" href="https://e.org"><img src="x.svg">'
-        )
-        == []
+        loads('<a href="https://example.org">x</a><link rel="canonical" href="https://e.org"><img src="x.svg">') == []
     )

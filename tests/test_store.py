@@ -14,9 +14,7 @@ from precond_lab.study.declaration import Case, Options
 from precond_lab.study.provenance import stored_run
 from precond_lab.study.store import SCHEMA, Meta, Record, Store, StoreError, decode, encode
 
-META = Meta(
-    "s", 1, "/somewhere/study.py", Options(quick=True, data="/d"), "2026-01-01T00:00:00+00:00", "later"
-)
+META = Meta("s", 1, "/somewhere/study.py", Options(quick=True, data="/d"), "2026-01-01T00:00:00+00:00", "later")
 GRID = [Case(f"id{n}", {"n": n}) for n in range(20)]
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 
@@ -63,7 +61,7 @@ def test_rows_and_their_origin_come_back(filled):
     assert run.provenance.failures[0].reason == "Oops: \\udc80"
     assert run.provenance.versions == {"jax": ("1",)}
     assert run.provenance.compute_seconds == 11 * 0.25
-    assert run.label == "quick-d"
+    assert run.label == "quick-d-4823"
 
 
 def test_saving_twice_replaces(filled):

@@ -123,8 +123,9 @@ def test_labels():
     labels = {
         Options(): "full",
         Options(quick=True): "quick",
-        Options(data="/a/mnist"): "full-mnist",
-        Options(quick=True, data="/"): "quick-root",
+        Options(data="/a/mnist"): "full-mnist-91ba",
+        Options(data="/b/mnist"): "full-mnist-6a48",
+        Options(quick=True, data="/"): "quick-root-8a5e",
     }
     assert {options: options.label for options in labels} == labels
 
@@ -211,12 +212,13 @@ def test_claims_stay_open_with_the_reason():
     declared = study(claims=claims)
 
     def found(*arguments):
-        return [
-            (judged.judgement.status.value, judged.judgement.figure) for judged in judge_claims(*arguments)
-        ]
+        return [(judged.judgement.status.value, judged.judgement.figure) for judged in judge_claims(*arguments)]
 
     assert found(declared, []) == [("open", "no case has been measured")] * 3
     assert found(declared, [{"n": 1}], 4) == [("open", "4 cases of the grid have not been run")] * 3
+    assert found(declared, [{"n": 1}], 0, 2) == [("open", "2 cases of the grid failed")] * 3
+    both = "4 cases of the grid have not been run, 2 cases of the grid failed"
+    assert found(declared, [{"n": 1}], 4, 2) == [("open", both)] * 3
     settled = found(declared, [{"n": 1}])
     assert settled[0] == ("confirmed", "all 2")
     assert settled[1] == ("open", "could not be judged: KeyError: 'gone'")

@@ -124,5 +124,11 @@ def test_dead_parameters_are_seen():
         assert np.isfinite(track.condition)
 
 
+def test_streams_of_float64_are_taken_in_the_mode_of_jax():
+    for arithmetic in (None, "bfloat16"):
+        chosen = tracker.Settings(arithmetic=arithmetic)
+        assert list(tracker.track(STREAM.astype(np.float64), chosen)) == list(tracker.track(STREAM, chosen))
+
+
 def test_an_empty_stream_has_no_track():
     assert list(tracker.track([], tracker.Settings())) == []

@@ -34,9 +34,7 @@ def _escape(_app: Sphinx, _what: str, _name: str, _obj: object, _options: object
     lines[:] = plain_bars(lines)
 
 
-def _keep_colons(
-    _app: Sphinx, what: str, _name: str, _obj: object, _options: object, lines: list[str]
-) -> None:
+def _keep_colons(_app: Sphinx, what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
     """Begin with an empty comment, lest napoleon take what precedes a colon in the first line for a type."""
     if what in {"attribute", "data", "property"} and lines:
         lines[:0] = ["..", ""]

@@ -185,9 +185,9 @@ def named(format: str | Format) -> Format:
     if found is not None:
         return found
     close = difflib.get_close_matches(_key(format), _BY_ALIAS, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
+    hint = f"did you mean {close[0]!r}? The" if close else "the"
     raise ValueError(
-        f"no format is named {format!r}; {hint}The named formats are {', '.join(NAMED)}; "
+        f"no format is named {format!r}; {hint} named formats are {', '.join(NAMED)}; "
         "describe any other with Format(name, precision, min_exponent, max_exponent)"
     )
 

@@ -228,10 +228,8 @@ def _cut(grid: Grid, magnitude: jax.Array, random_bits: jax.Array | None) -> Cut
 def _round_magnitude(cut: Cut, mode: Rounding) -> jax.Array:
     """Round codes to the grid as if it had no end."""
     grid, magnitude = cut.grid, cut.magnitude
-    if grid.fewest == grid.carrier.width - 1:
-        result = magnitude
-    else:
-        result = (magnitude + mode.increment(cut)) & ~cut.dropped
+    identity = grid.fewest == grid.carrier.width - 1
+    result = magnitude if identity else (magnitude + mode.increment(cut)) & ~cut.dropped
     if grid.smallest:
         result = jnp.where(mode.reaches_smallest(cut), jnp.maximum(result, grid.smallest), 0)
     if grid.flush_below:

@@ -14,7 +14,7 @@ from precond_lab.arithmetic.events import Events
 from precond_lab.arithmetic.formats import Format
 from precond_lab.arithmetic.specification import Arithmetic, as_arithmetic
 from precond_lab.diagnosis.condition import condition_number
-from precond_lab.diagnosis.errors import Kind, forward_error, vector
+from precond_lab.diagnosis.errors import Kind, forward_error, paired
 from precond_lab.diagnosis.verdict import MODEST, Verdict, judge
 from precond_lab.interpreter import has_64_bit_leaf
 from precond_lab.truth.evaluate import evaluate
@@ -28,7 +28,8 @@ class Diagnosis(NamedTuple):
         rounding_error: relative error of the emulated result against the same steps with 50 digits.
         truncation_error: relative error of those steps against the mathematical target; None without a target.
         condition: relative condition number of the function at this input.
-        attainable: condition times unit roundoff: what rounding the inputs alone may cost.
+        attainable: condition times unit roundoff: what rounding the inputs once more may cost. No lower bound: with
+            inputs that are exact in the format an algorithm may do better.
         amplification: rounding error over the attainable error (or the unit roundoff, if that is larger).
         events: counts of overflow, underflow to zero, invalid operations, divisions by zero.
         arithmetic: what was emulated.
@@ -81,6 +82,7 @@ def diagnose(
     target: Any = None,
     digits: int = 50,
     kind: Kind = "normwise",
+    **kwargs: Any,
 ) -> Diagnosis:
     """Say what becomes of `f` at its arguments in a low-precision arithmetic, and why.
 
@@ -90,16 +92,19 @@ def diagnose(
         f: a function of pytrees of arrays, made of operations that `emulate` and `evaluate` know.
         *args: its arguments; their values are taken exactly, and are rounded first by the emulation.
         arithmetic: an `Arithmetic`, or a format (record or name).
-        target: the mathematically exact result, or a function of the same arguments that gives it.
+        target: the mathematically exact result, of the same structure and shapes, or a function of the same arguments
+            that gives it.
         digits: decimal digits of the exact run.
         kind: "normwise" or "componentwise" errors and condition number.
+        **kwargs: keyword arguments of `f`; the emulation rounds them too, the condition number holds them fixed.
 
     Returns:
         A `Diagnosis`; print it.
 
     Raises:
         UnsupportedPrimitiveError: the program uses a primitive without a rule.
-        ValueError: the function has no floating-point results, or is too large for a Jacobian.
+        ValueError: the exact result is not finite, the target does not fit it, the function has no floating-point
+            results, or it is too large for a Jacobian.
 
     Example:
         >>> import jax.numpy as jnp, numpy as np
@@ -108,21 +113,22 @@ def diagnose(
         ('conditioning', 1.0)
     """
     arithmetic = as_arithmetic(arithmetic)
-    held = jax.tree.map(lambda x: _holding(x, arithmetic.result), args)
-    with jax.enable_x64(True) if has_64_bit_leaf(held) else nullcontext():  # else results would come back in float32
-        computed, events = emulate(f, arithmetic, events=True)(*held)
-    exact = evaluate(f, *args, digits=digits)
-    condition = condition_number(f, *args, kind=kind)
+    held, held_kwargs = jax.tree.map(lambda x: _holding(x, arithmetic.result), (args, kwargs))
+    with jax.enable_x64(True) if has_64_bit_leaf((held, held_kwargs)) else nullcontext():  # else results become float32
+        computed, events = emulate(f, arithmetic, events=True)(*held, **held_kwargs)
+    exact = evaluate(f, *args, digits=digits, **kwargs)
+    entries, exact_entries = paired(computed, exact)
+    _check_domain(exact_entries)
+    condition = condition_number(f, *args, kind=kind, **kwargs)
     rounding_error = forward_error(computed, exact, kind, digits)
-    finite = np.isfinite(np.asarray(vector(computed), np.float64)) | ~_finite(vector(exact))
     u = arithmetic.unit_roundoff
     attainable = condition * u
     truncation_error = None
     if target is not None:
-        goal = target(*args) if callable(target) else target
+        goal = target(*args, **kwargs) if callable(target) else target
         truncation_error = forward_error(exact, goal, kind, digits)
     return Diagnosis(
-        verdict=judge(rounding_error, condition, u, bool(finite.all())),
+        verdict=judge(rounding_error, condition, u, bool(np.isfinite(entries.astype(np.float64)).all())),
         rounding_error=rounding_error,
         truncation_error=truncation_error,
         condition=condition,
@@ -151,5 +157,11 @@ def _holds(dtype: Any, format: Format) -> bool:
     return bool(wide and format.precision <= limits.nmant + 1)
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
-    return np.array([bool(mpmath.isfinite(v)) for v in values], bool)
+def _check_domain(exact: np.ndarray) -> None:
+    outside = [value for value in exact if not mpmath.isfinite(value)]
+    if outside:
+        raise ValueError(
+            f"these arguments are outside of the function's domain: {len(outside)} of the {len(exact)} entries of the "
+            f"exact result are not finite ({outside[0]}), so there is no error to judge; give arguments at which the "
+            "function is finite"
+        )

@@ -1,5 +1,6 @@
 """Errors of computed results."""
 
+from fractions import Fraction
 from typing import Any, Literal
 
 import jax
@@ -10,20 +11,58 @@ import numpy as np
 Kind = Literal["normwise", "componentwise"]
 
 
-def vector(tree: Any) -> np.ndarray:
-    """The floating-point leaves of a pytree as one vector: float64, or objects where a leaf holds objects.
+def paired(computed: Any, exact: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The entries of two results, leaf beside leaf, as two vectors: float64, or objects where a leaf holds objects.
 
     Args:
-        tree: a pytree of arrays or numbers; integer and boolean leaves are left out.
+        computed: a pytree of arrays or numbers; a list of numbers is an array.
+        exact: of the same structure; where `computed` has an array, anything that NumPy makes one of that shape of.
+            A leaf that is an array of integers or booleans in both is left out.
 
     Returns:
-        Array of shape [n].
+        Two arrays of shape [n].
+
+    Raises:
+        ValueError: the structures or shapes differ, or a leaf holds something other than real numbers.
     """
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
-    kept = [x for x in leaves if x.dtype == object or jnp.issubdtype(x.dtype, np.floating)]
-    exact = any(x.dtype == object for x in kept)
-    flat = [x.astype(object if exact else np.float64).ravel() for x in kept]
-    return np.concatenate(flat) if flat else np.zeros(0)
+    tree = jax.tree.structure(computed, is_leaf=_is_list_of_numbers)
+    try:
+        pairs = zip(tree.flatten_up_to(computed), tree.flatten_up_to(exact), strict=True)
+        arrays = [(np.asarray(a), np.asarray(b)) for a, b in pairs]
+    except ValueError as error:
+        raise ValueError(
+            f"the computed result has the structure {tree} and the exact one "
+            f"{jax.tree.structure(exact)}: compare like with like"
+        ) from error
+    for a, b in arrays:
+        if a.shape != b.shape:
+            raise ValueError(
+                f"the computed result has an array of shape {a.shape} where the exact one has shape {b.shape}: "
+                "compare like with like"
+            )
+    kept = [[_reals(x) for x in pair] for pair in arrays if not all(x.dtype.kind in "iub" for x in pair)]
+    wanted = object if any(x.dtype == object for pair in kept for x in pair) else np.float64
+    x, y = ([pair[k].astype(wanted) for pair in kept] for k in (0, 1))
+    return (np.concatenate(x), np.concatenate(y)) if kept else (np.zeros(0), np.zeros(0))
+
+
+def _is_list_of_numbers(node: Any) -> bool:
+    number = (int, float, np.floating, mpmath.mpf)
+    return isinstance(node, list) and all(isinstance(x, number) or _is_list_of_numbers(x) for x in node)
+
+
+def _reals(x: np.ndarray) -> np.ndarray:
+    """A vector of floats or objects; integers become objects, which hold them exactly."""
+    if x.dtype.kind in "iub":
+        return x.astype(object).ravel()
+    numbers, real = (int, float, Fraction, np.number, mpmath.mpf), jnp.issubdtype(x.dtype, np.floating)
+    if x.dtype == object:
+        # a list of scalar arrays of objects comes out of NumPy as an array of arrays
+        values = [v.item() if isinstance(v, np.ndarray) and v.ndim == 0 else v for v in x.flat]
+        x, real = np.fromiter(values, object, len(values)), all(isinstance(v, numbers) for v in values)
+    if not real:
+        raise ValueError(f"a result holds {x.dtype} values ({x.ravel()[:1]} ...): only real numbers can be compared")
+    return x.ravel()
 
 
 def forward_error(computed: Any, exact: Any, kind: Kind = "normwise", digits: int = 50) -> float:
@@ -34,8 +73,9 @@ def forward_error(computed: Any, exact: Any, kind: Kind = "normwise", digits: in
     never matters.
 
     Args:
-        computed: pytree of arrays.
-        exact: pytree of the same structure, of arrays of floats or of `mpmath.mpf`.
+        computed: pytree of arrays; a list of numbers is an array.
+        exact: pytree of the same structure and shapes, of floats, integers or `mpmath.mpf`. Arrays that hold integers
+            or booleans in both are not judged.
         kind: "normwise" or "componentwise".
         digits: decimal digits of the comparison.
 
@@ -44,7 +84,7 @@ def forward_error(computed: Any, exact: Any, kind: Kind = "normwise", digits: in
         finite, in either, is not the same in both. Such entries that agree count as exact.
 
     Raises:
-        ValueError: the two have different numbers of entries, or the kind is unknown.
+        ValueError: the two have different structures or shapes, or the kind is unknown.
 
     Example:
         >>> forward_error([3.0, 4.5], [3.0, 4.0])
@@ -54,9 +94,7 @@ def forward_error(computed: Any, exact: Any, kind: Kind = "normwise", digits: in
     """
     if kind not in {"normwise", "componentwise"}:
         raise ValueError(f"unknown kind of error {kind!r}: choose 'normwise' or 'componentwise'")
-    y, z = vector(computed), vector(exact)
-    if y.size != z.size:
-        raise ValueError(f"the computed result has {y.size} entries and the exact one {z.size}: compare like with like")
+    y, z = paired(computed, exact)
     with mpmath.workdps(digits):  # conversion to mpf rounds to the working precision: it belongs inside
         pairs = [(mpmath.mpf(a), mpmath.mpf(b)) for a, b in zip(y, z, strict=True)]
         finite = [mpmath.isfinite(a) and mpmath.isfinite(b) for a, b in pairs]
@@ -81,7 +119,7 @@ def direction_cosine(u: Any, v: Any) -> float:
 
     Args:
         u: pytree of arrays.
-        v: pytree of arrays with as many entries.
+        v: pytree of the same structure and shapes.
 
     Returns:
         A number in [-1, 1]; NaN if either has an entry that is not finite, or is zero.
@@ -90,7 +128,7 @@ def direction_cosine(u: Any, v: Any) -> float:
         >>> direction_cosine([1e300, 0.0], [1e-300, 1e-300])
         0.7071067811865475
     """
-    x, y = (np.asarray(vector(tree), np.float64) for tree in (u, v))
+    x, y = (np.asarray(entries, np.float64) for entries in paired(u, v))
     if not (np.isfinite(x).all() and np.isfinite(y).all() and x.any() and y.any()):
         return float("nan")
     x, y = x / np.abs(x).max(), y / np.abs(y).max()

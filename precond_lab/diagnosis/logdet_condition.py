@@ -14,6 +14,8 @@ SONew (NeurIPS 2023, section 3.4) bounds the first by 2 / (1 - beta^2), which is
 derivation: X_{i+1,i} = -H_{i+1,i} / (H_ii H_{i+1,i+1} - H_{i+1,i}^2). To a relative change of H_{i+1,i} it
 responds by 1 + 2 beta^2 / (1 - beta^2) times that, to one of either diagonal entry by -1 / (1 - beta^2)
 times that; the supremum is the sum of the magnitudes. The diagonal of X responds less.
+
+A stored H_{i+1,i} = 0 is no edge: relative perturbations leave it zero, and X_{i+1,i} with it.
 """
 
 from typing import NamedTuple
@@ -32,7 +34,7 @@ class ProjectionCondition(NamedTuple):
         schur: largest (1 + 3 beta^2) / (1 - beta^2), that of the Schur complements s for perturbed entries.
         smallest_pivot: smallest s_i / H_ii = 1 - beta_i^2; not positive, or NaN, where no projection exists.
         worst_edge: the edge at which these are attained; None without edges.
-        edges: number of edges.
+        edges: number of edges, those with H_{i+1,i} = 0 left out.
     """
 
     bound: float
@@ -54,8 +56,8 @@ def projection_condition(H: ArrayLike, kept: ArrayLike | None = None) -> Project
         kept: bool ``[b, n]``, the edges of the reduced graph; None for all.
 
     Returns:
-        The condition numbers. Without edges X is the reciprocal of the diagonal: bound 1, off_diagonal 0,
-        the others 1.
+        The condition numbers. An edge with H_{i+1,i} = 0 counts as none. Without edges X is the reciprocal of the
+        diagonal: bound 1, off_diagonal 0, the others 1.
 
     Raises:
         ValueError: for a shape other than ``[1, n]`` or ``[2, n]``, or a mask that does not fit.
@@ -70,11 +72,15 @@ def projection_condition(H: ArrayLike, kept: ArrayLike | None = None) -> Project
         raise ValueError(f"kept has shape {np.shape(kept)}; H needs a mask of shape {H[1:].shape}")
     if not np.all((H[0] > 0) & np.isfinite(H[0])):
         return _condition(np.nan, None, 0, exists=False)
-    return condition_of_pivots(pivots(H), kept)
+    there = H[1:] != 0
+    return condition_of_pivots(pivots(H), there if kept is None else there & np.asarray(kept, bool))
 
 
 def condition_of_pivots(pivot: np.ndarray, kept: ArrayLike | None = None) -> ProjectionCondition:
     """The same from the pivots of an H with a positive diagonal, where these are at hand.
+
+    Pivots do not tell an edge with H_{i+1,i} = 0 from one with beta^2 below 2^-53: both have the pivot 1, and both are
+    taken for edges, with condition numbers 2, 1, 3 and 1. Leave the first kind out of `kept`.
 
     Args:
         pivot: ``[n-1]``, as :func:`pivots` gives them.

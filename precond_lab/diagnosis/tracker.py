@@ -82,13 +82,14 @@ def advance(
 
     Args:
         progress: where the track stands.
-        gradient: chain of the tensor's gradient, [n].
+        gradient: chain of the tensor's gradient, [n]; taken in the dtype that JAX's mode gives it.
         settings: of the statistics.
         edges: bool [1, n], the edges of the chain that exist (`logdet.row_edges` cuts at row ends); all by default.
 
     Returns:
         Where the track stands then, and what was seen. Cost: O(n), most of it the exact pivots in float64.
     """
+    gradient = jnp.asarray(gradient)
     n = gradient.shape[0]
     if edges is None:
         edges = np.arange(n)[None] < n - 1
@@ -129,7 +130,7 @@ def track(gradients: Iterable[jax.Array], settings: Settings, edges: np.ndarray 
         [(2, 1.0), (1, 3.0)]
     """
     progress = None
-    for gradient in gradients:
+    for gradient in map(jnp.asarray, gradients):
         progress = progress or begin(gradient.shape[0], gradient.dtype)
         progress, seen = advance(progress, gradient, settings, edges)
         yield seen

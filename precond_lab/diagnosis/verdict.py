@@ -36,9 +36,9 @@ class Verdict(enum.StrEnum):
     CONDITIONING = (
         "conditioning",
         (
-            "The error is what the condition number allows: rounding the inputs alone would cost as much, so no "
-            "algorithm does better in this format. Improve the problem (damping, fewer edges) or keep the inputs in a "
-            "wider format."
+            "The error is no larger, up to a factor of ten, than what rounding the inputs once more in this format "
+            "could cause. If they were rounded when they were stored, no algorithm can know better: improve the "
+            "problem (damping, fewer edges) or keep the inputs in a wider format."
         ),
     )
     UNSTABLE = (
@@ -68,7 +68,9 @@ def judge(error: float, condition: float, unit_roundoff: float, finite: bool = T
 
     Returns:
         BREAKDOWN if not `finite` or the error is not a number; ACCURATE up to 10 u, and at most 1/2 (for 8-bit formats
-        10 u would allow a result without a correct bit); CONDITIONING up to 10 u kappa; UNSTABLE beyond.
+        10 u would allow a result without a correct bit); CONDITIONING up to 10 u kappa; UNSTABLE beyond. CONDITIONING
+        is no lower bound: u kappa is what a rounding of the inputs can cost at worst, and inputs that are exact, or an
+        algorithm that is lucky, may do better.
 
     Example:
         >>> judge(1e-3, 1.0, 2.0**-8).value, judge(0.3, 100.0, 2.0**-8).value, judge(0.3, 1.0, 2.0**-8).value

@@ -95,11 +95,9 @@ def cut(H: jax.Array, kept: jax.Array) -> jax.Array:
     Raises:
         ValueError: if the mask does not fit H, or H is not ``[1, n]`` or ``[2, n]``.
     """
-    H = check_banded(H)
+    H, kept = check_banded(H), jnp.asarray(kept)
     if kept.shape != H[1:].shape:
-        raise ValueError(
-            f"kept has shape {kept.shape}; H of shape {H.shape} needs a mask of shape {H[1:].shape}"
-        )
+        raise ValueError(f"kept has shape {kept.shape}; H of shape {H.shape} needs a mask of shape {H[1:].shape}")
     return jnp.concatenate([H[:1], jnp.where(kept, H[1:], jnp.zeros_like(H[1:]))])
 
 
@@ -191,9 +189,7 @@ def add(statistics: Statistics, g: jax.Array, step_weight: jax.Array) -> Statist
     return Statistics(H + band_outer(g, band=band) / step_weight, weight + 1 / step_weight)
 
 
-def average(
-    statistics: Statistics, g: jax.Array, beta2: jax.Array, complement: jax.Array | None = None
-) -> Statistics:
+def average(statistics: Statistics, g: jax.Array, beta2: jax.Array, complement: jax.Array | None = None) -> Statistics:
     """The exponential average of practice: beta2 H + (1 - beta2) band(g g^T).
 
     Order: 1 - beta2, then the two products (that by H, that by the band of g g^T), then their sum. The

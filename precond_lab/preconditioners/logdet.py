@@ -124,6 +124,9 @@ def apply(factor: Factor, g: jax.Array) -> jax.Array:
     Returns:
         X g, ``[n]``. Cost: (4b + 1) n flops.
 
+    Raises:
+        ValueError: if g does not have the length of the chain.
+
     Example:
         >>> factor = project(jnp.array([[2.0, 4.0, 1.0], [2.0, 0.0, 0.0]]))
         >>> apply(factor, jnp.array([1.0, 2.0, 3.0])).tolist()
@@ -131,6 +134,8 @@ def apply(factor: Factor, g: jax.Array) -> jax.Array:
     """
     L, D = factor
     g = jnp.asarray(g)
+    if g.shape != D.shape:
+        raise ValueError(f"g of shape {g.shape} given; a factor with D of shape {D.shape} needs that shape")
     if L.shape[0] == 0:
         return D * g
     edge = L[0, :-1]
@@ -172,7 +177,8 @@ def stabilize(
         more product, comparison, and two selections a parameter.
 
     Raises:
-        ValueError: for an unknown rule, or a shape other than ``[1, n]`` or ``[2, n]``.
+        ValueError: for an unknown rule, a shape other than ``[1, n]`` or ``[2, n]``, or a tolerance that is
+            negative or NaN (a traced one has no value yet, and passes).
 
     Example:
         >>> factor, kept = stabilize(jnp.array([[2.0, 2.0, 3.0], [2.0, 1.0, 0.0]]), 0.0)
@@ -182,6 +188,7 @@ def stabilize(
     H = check_banded(H)
     if rule not in {"one_sided", "literal"}:
         raise ValueError(f"unknown rule {rule!r}; use 'one_sided' or 'literal'")
+    _check_tolerance(tolerance)
     if H.shape[0] == 1:
         return project(H), H[1:] > 0
     psi, s = schur_complements(H)
@@ -286,6 +293,15 @@ def schur_complements(H: jax.Array) -> tuple[jax.Array, jax.Array]:
     edge = H[1, :-1]
     psi = edge / H[0, 1:]
     return psi, jnp.concatenate([H[0, :-1] - psi * edge, H[0, -1:]])
+
+
+def _check_tolerance(tolerance: jax.Array | float) -> None:
+    try:
+        value = float(tolerance)
+    except jax.errors.ConcretizationTypeError:  # traced
+        return
+    if not value >= 0:
+        raise ValueError(f"tolerance {value} given; it must be zero or positive")
 
 
 def _factor(psi: jax.Array, s: jax.Array) -> Factor:

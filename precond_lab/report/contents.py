@@ -117,7 +117,7 @@ def gather(study: Study, rows: Iterable[Row], provenance: Provenance) -> Content
         question=study.question,
         answer=answer,
         pictures=pictures,
-        claims=tuple(judge_claims(study, list(ordered), provenance.cases_missing)),
+        claims=tuple(judge_claims(study, list(ordered), provenance.cases_missing, provenance.cases_failed)),
         axes=_axes(grid, ordered, provenance),
         rows=len(ordered),
         rows_file=rows_file(csv_text(ordered, columns(ordered, names))),

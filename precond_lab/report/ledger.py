@@ -13,6 +13,8 @@ RECORD = "report.json"
 
 GENERATED = "<!-- Written by `precond-lab report`: a change made here is lost. -->"
 
+SHOWN = {"answer", "claims", "command", "figure", "finished", "label", "question", "rows", "statuses"}
+"""What these pages need of each record."""
 
 ABOUT_REPORTS = """\
 Each report answers one question from rows that anybody can measure again with the command beside it.
@@ -80,7 +82,7 @@ def entries(folder: Path) -> list[Entry]:
         One entry for each, by name.
 
     Raises:
-        ValueError: If a `report.json` cannot be read.
+        ValueError: If a `report.json` is damaged.
     """
     found = []
     for path in sorted(folder.glob(f"*/{RECORD}")):
@@ -88,6 +90,8 @@ def entries(folder: Path) -> list[Entry]:
             content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{path} is not JSON ({error}): write that report again") from error
+        if not (isinstance(content, dict) and content.keys() >= SHOWN):
+            raise ValueError(f"{path} lacks some of {', '.join(sorted(SHOWN))}: write that report again")
         found.append(Entry(path.parent.name, content))
     return found
 

@@ -22,23 +22,25 @@ def _judge(claim: Claim, rows: list[Row]) -> Judgement:
     return judgement
 
 
-def judge_claims(study: Study, rows: list[Row], missing: int = 0) -> list[JudgedClaim]:
+def judge_claims(study: Study, rows: list[Row], missing: int = 0, failed: int = 0) -> list[JudgedClaim]:
     """Judge every claim of a study.
 
-    A claim is never settled by a part of the grid: while cases are missing, it stays open.
+    A claim is never settled by a part of the grid: while cases are missing, or have failed, it stays open.
 
     Args:
         study: The study.
         rows: Its measured rows.
         missing: Number of cases of the grid that have not been run.
+        failed: Number of cases of the grid that failed.
 
     Returns:
         The claims in the order declared, each with its judgement.
     """
     if not rows:
         reason = "no case has been measured"
-    elif missing:
-        reason = f"{missing} cases of the grid have not been run"
+    elif missing or failed:
+        lacking = {"have not been run": missing, "failed": failed}
+        reason = ", ".join(f"{number} cases of the grid {what}" for what, number in lacking.items() if number)
     else:
         return [JudgedClaim(claim, _judge(claim, rows)) for claim in study.claims]
     return [JudgedClaim(claim, Judgement(Status.OPEN, reason)) for claim in study.claims]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,9 +41,15 @@ class Options:
 
     @property
     def label(self) -> str:
-        """Name of the folder that keeps the rows of these options: `quick`, `full`, `full-mnist`."""
+        """Name of the folder that keeps the rows of these options: `quick`, `full`, `full-mnist-3f2a`.
+
+        The last part is a hash of the data's path, so that two folders of one name do not share their rows.
+        """
         label = "quick" if self.quick else "full"
-        return label if self.data is None else f"{label}-{Path(self.data).name or 'root'}"
+        if self.data is None:
+            return label
+        path = hashlib.sha256(os.fsencode(self.data)).hexdigest()
+        return f"{label}-{Path(self.data).name or 'root'}-{path[:4]}"
 
 
 class Context(NamedTuple):
@@ -125,7 +132,7 @@ class Study:
         figures: What the report draws.
         claims: What the rows settle.
         batched: Axes that are only numbers: cases that differ in these alone form one shard.
-        measure_batch: Callable[[list[Mapping[str, Any]], Context], Sequence[Mapping[str, Any]]] | None = None
+        measure_batch: The cases of one shard to their figures, in the same order; None to measure each alone.
         prepare: Called once in one process before anything is measured; must be idempotent.
 
     Raises:
@@ -155,20 +162,14 @@ class Study:
         if not (isinstance(self.question, str) and self.question.strip()):
             raise StudyError(f"study {self.name}: question is empty; ask it in one sentence")
         if isinstance(self.batched, str):
-            raise StudyError(
-                f"study {self.name}: batched={self.batched!r} is text; write ({self.batched!r},)"
-            )
+            raise StudyError(f"study {self.name}: batched={self.batched!r} is text; write ({self.batched!r},)")
         if self.measure_batch is not None and not self.batched:
-            raise StudyError(
-                f"study {self.name}: measure_batch needs batched=(axis, ...) to know what to batch"
-            )
+            raise StudyError(f"study {self.name}: measure_batch needs batched=(axis, ...) to know what to batch")
         for kind, members in (("figure", self.figures), ("claim", self.claims)):
             names = [member.name for member in members]
             for name in names:
                 if not _NAME.fullmatch(name):
-                    raise StudyError(
-                        f"study {self.name}: {kind} name {name!r}: use letters, digits, '_' and '-'"
-                    )
+                    raise StudyError(f"study {self.name}: {kind} name {name!r}: use letters, digits, '_' and '-'")
                 if names.count(name) > 1:
                     raise StudyError(f"study {self.name}: two {kind}s are named {name!r}; rename one")
 
@@ -282,14 +283,10 @@ def order(parameters: Mapping[str, Plain]) -> list[tuple[str, int, float, str]]:
 
 def _checked(study: Study, case: object) -> dict[str, Plain]:
     if not isinstance(case, Mapping):
-        raise StudyError(
-            f"study {study.name}: grid gave {case!r}; every case is a dict of axis names to values"
-        )
+        raise StudyError(f"study {study.name}: grid gave {case!r}; every case is a dict of axis names to values")
     for name, value in case.items():
         if not isinstance(name, str) or not name or name.startswith("_"):
-            raise StudyError(
-                f"study {study.name}: axis name {name!r}; use text that begins without the reserved '_'"
-            )
+            raise StudyError(f"study {study.name}: axis name {name!r}; use text that begins without the reserved '_'")
         if type(value) not in {str, int, float, bool, type(None)}:
             raise StudyError(
                 f"study {study.name}: axis {name!r} has the value {value!r} of type {type(value).__name__}; "
@@ -327,15 +324,11 @@ def cases(study: Study, options: Options) -> list[Case]:
     for axis in study.batched:
         if not any(axis in point for point in points):
             axes = ", ".join(sorted({name for point in points for name in point}))
-            raise StudyError(
-                f"study {study.name}: batched axis {axis!r} occurs in no case; the axes are {axes}"
-            )
+            raise StudyError(f"study {study.name}: batched axis {axis!r} occurs in no case; the axes are {axes}")
     found: dict[str, Case] = {}
     for point in points:
         case = Case(identity(study, point), point)
         if case.id in found:
-            raise StudyError(
-                f"study {study.name}: the grid gives the case {canonical(point)} twice; give it once"
-            )
+            raise StudyError(f"study {study.name}: the grid gives the case {canonical(point)} twice; give it once")
         found[case.id] = case
     return sorted(found.values(), key=lambda case: order(case.parameters))

@@ -52,9 +52,7 @@ def locate(path_or_name: str | Path) -> Path:
     wanted = path.parent.name if path.name == "study.py" else path.stem
     close = difflib.get_close_matches(wanted, studies, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    listed = (
-        f"the studies under ./{FOLDER} are: {', '.join(studies)}" if studies else f"./{FOLDER} has no studies"
-    )
+    listed = f"the studies under ./{FOLDER} are: {', '.join(studies)}" if studies else f"./{FOLDER} has no studies"
     raise StudyError(f"there is no study {str(path_or_name)!r}{hint}; {listed}")
 
 
@@ -69,9 +67,7 @@ def _package(location: Path) -> str:
         del sys.modules[loaded]
     first = location.parent / "__init__.py"
     if first.is_file():
-        spec = importlib.util.spec_from_file_location(
-            name, first, submodule_search_locations=[str(location.parent)]
-        )
+        spec = importlib.util.spec_from_file_location(name, first, submodule_search_locations=[str(location.parent)])
         assert spec is not None and spec.loader is not None  # noqa: PT018
         package = importlib.util.module_from_spec(spec)
         sys.modules[name] = package

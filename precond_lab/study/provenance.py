@@ -77,9 +77,7 @@ def provenance(meta: Meta, records: list[Record], missing: int) -> Provenance:
         options=meta.options,
         command=command_line(meta.location, meta.options),
         commits=_distinct(record.commit for record in records),
-        versions={
-            library: _distinct(record.versions.get(library) for record in records) for library in libraries
-        },
+        versions={library: _distinct(record.versions.get(library) for record in records) for library in libraries},
         devices=_distinct(record.device for record in records),
         started=meta.begun if records else None,
         finished=max((record.finished for record in records), default=None),

@@ -196,9 +196,7 @@ class _Bookkeeper:
             return [self._record(shard.cases[0], None, reason, attempts, answer.seconds)], []
         return [], [Shard(half, attempts) for half in halves(shard.cases)]
 
-    def _record(
-        self, case: Case, figures: Row | None, traceback: str | None, attempts: int, seconds: float
-    ) -> Record:
+    def _record(self, case: Case, figures: Row | None, traceback: str | None, attempts: int, seconds: float) -> Record:
         return Record(
             case,
             "failed" if figures is None else "ok",
@@ -225,9 +223,7 @@ def _only_writer(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_suffix(".lock").open("w", encoding="utf-8")
     except OSError as error:
-        raise StoreError(
-            f"cannot write in {path.parent}: {error}; choose another folder with --runs"
-        ) from error
+        raise StoreError(f"cannot write in {path.parent}: {error}; choose another folder with --runs") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -311,9 +307,7 @@ def run(
         store.plan(Meta(study.name, study.version, str(location), options, begun, now()), grid)
         settled = {"ok"} if retry_failed else {"ok", "failed"}
         wanted = {case for case, status in store.statuses().items() if status not in settled}
-        queue = deque(
-            Shard(piece) for shard in shards(study, grid, shard_limit) for piece in pieces(shard, wanted)
-        )
+        queue = deque(Shard(piece) for shard in shards(study, grid, shard_limit) for piece in pieces(shard, wanted))
         if queue:
             count = min(processors() if workers is None else workers, len(queue))
             _work(study, location, options, store, queue, count, len(grid), listen)

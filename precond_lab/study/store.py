@@ -136,8 +136,7 @@ def decode(text: str) -> Row:
     {'error': inf, 'steps': 3}
     """
     return {
-        name: float(value["float"]) if isinstance(value, dict) else value
-        for name, value in json.loads(text).items()
+        name: float(value["float"]) if isinstance(value, dict) else value for name, value in json.loads(text).items()
     }
 
 
@@ -174,9 +173,7 @@ class Store:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(
-                f"cannot make the folder {path.parent}: {error}; choose another with --runs"
-            ) from error
+            raise StoreError(f"cannot make the folder {path.parent}: {error}; choose another with --runs") from error
         with _guard(path), contextlib.ExitStack() as on_failure:
             connection = on_failure.enter_context(contextlib.closing(sqlite3.connect(path, timeout=60)))
             # A kill while the tables were being made leaves a file whose schema number is still 0.
@@ -204,9 +201,7 @@ class Store:
             raise StoreError(f"{path} does not exist")
         with _guard(path), contextlib.ExitStack() as on_failure:
             address = f"{path.resolve().as_uri()}?mode=ro"
-            connection = on_failure.enter_context(
-                contextlib.closing(sqlite3.connect(address, uri=True, timeout=60))
-            )
+            connection = on_failure.enter_context(contextlib.closing(sqlite3.connect(address, uri=True, timeout=60)))
             _check(path, connection, empty_allowed=False)
             on_failure.pop_all()
         return cls(path, connection)
@@ -286,9 +281,7 @@ class Store:
             Identity of the case to `ok`, `failed`, or None if it has not been run.
         """
         with _guard(self.path):
-            return dict(
-                self._connection.execute("SELECT planned.id, status FROM planned LEFT JOIN rows USING (id)")
-            )
+            return dict(self._connection.execute("SELECT planned.id, status FROM planned LEFT JOIN rows USING (id)"))
 
     def records(self) -> list[Record]:
         """The planned cases that have been run, in an order that does not depend on that of the run.

@@ -90,8 +90,7 @@ def failure_lines(found: list[dict[str, Any]]) -> list[str]:
         One line each.
     """
     return [
-        f"Failed: {', '.join(f'{name}={value}' for name, value in failure['parameters'].items())}: "
-        f"{failure['reason']}"
+        f"Failed: {', '.join(f'{name}={value}' for name, value in failure['parameters'].items())}: {failure['reason']}"
         for failure in found
     ]
 
@@ -135,6 +134,11 @@ def answer(study: Study, stored: StoredRun) -> str | None:
         return None
 
 
+def _judged(study: Study, stored: StoredRun) -> list[JudgedClaim]:
+    found = stored.provenance
+    return judge_claims(study, stored.rows, found.cases_missing, found.cases_failed)
+
+
 def summary(study: Study, stored: StoredRun) -> dict[str, Any]:
     """All that a person or a program wants to know after a run.
 
@@ -145,7 +149,7 @@ def summary(study: Study, stored: StoredRun) -> dict[str, Any]:
     Returns:
         Plain data for JSON.
     """
-    claims = judge_claims(study, stored.rows, stored.provenance.cases_missing)
+    claims = _judged(study, stored)
     return {
         "study": study.name,
         "run": stored.label,
@@ -171,13 +175,9 @@ def ledger(study: Study, runs: list[StoredRun]) -> list[dict[str, str]]:
     """
     present = {run.label: run for run in runs if run.meta.version == study.version}
     chosen = {
-        label: judge_claims(study, run.rows, run.provenance.cases_missing)
+        label: _judged(study, run)
         for label, run in present.items()
         if not (run.meta.options.quick and label.replace("quick", "full", 1) in present)
     }
     chosen = chosen or {"none": judge_claims(study, [])}
-    return [
-        {"study": study.name, "run": label, **claim(judged)}
-        for label, found in chosen.items()
-        for judged in found
-    ]
+    return [{"study": study.name, "run": label, **claim(judged)} for label, found in chosen.items() for judged in found]

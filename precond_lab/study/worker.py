@@ -118,9 +118,7 @@ def plain(point: Mapping[str, Plain], figures: object) -> dict[str, Plain]:
     converted: dict[str, Plain] = {}
     for name, value in figures.items():
         if not isinstance(name, str) or not name or name.startswith("_"):
-            raise ValueError(
-                f"figure name {name!r}; use text that does not begin with '_', which is reserved"
-            )
+            raise ValueError(f"figure name {name!r}; use text that does not begin with '_', which is reserved")
         if name in point:
             raise ValueError(f"figure {name!r} has the name of a parameter; rename the figure")
         if hasattr(value, "item") and getattr(value, "shape", None) == ():

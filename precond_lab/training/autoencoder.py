@@ -42,17 +42,13 @@ def validate_widths(widths: Sequence[int], pixels: int | None = None) -> tuple[i
     (784, 100, 30, 100, 784)
     """
     widths = tuple(widths)
-    wanted = (
-        "give an odd number of positive integers that read the same backwards, such as 784, 100, 30, 100, 784"
-    )
+    wanted = "give an odd number of positive integers that read the same backwards, such as 784, 100, 30, 100, 784"
     if not all(isinstance(width, int | np.integer) and width >= 1 for width in widths):
         raise ValueError(f"widths are {widths}; {wanted}")
     if len(widths) < 3 or len(widths) % 2 == 0 or widths != widths[::-1]:
         raise ValueError(f"widths are {widths}; {wanted}: the code is the one in the middle")
     if pixels is not None and widths[0] != pixels:
-        raise ValueError(
-            f"widths are {widths} and the images have {pixels} pixels; begin and end with {pixels}"
-        )
+        raise ValueError(f"widths are {widths} and the images have {pixels} pixels; begin and end with {pixels}")
     return tuple(int(width) for width in widths)
 
 

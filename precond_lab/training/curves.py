@@ -119,9 +119,7 @@ def in_order(points: np.ndarray) -> np.ndarray:
     Returns:
         The same points, the other two in the order they had, `[N, 3, 2]`.
     """
-    sides = np.stack(
-        [_squared_distance(points[:, i], points[:, j]) for i, j in ((1, 2), (0, 2), (0, 1))], axis=1
-    )
+    sides = np.stack([_squared_distance(points[:, i], points[:, j]) for i, j in ((1, 2), (0, 2), (0, 1))], axis=1)
     orders = np.array([(1, 0, 2), (0, 1, 2), (0, 2, 1)])  # row k has point k in the middle
     return np.take_along_axis(points, orders[np.argmax(sides, axis=1)][:, :, None], axis=1)
 

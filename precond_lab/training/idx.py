@@ -61,9 +61,7 @@ def encode(levels: np.ndarray) -> bytes:
     '00000803 00000001 00000002 00000002 00000000'
     """
     if levels.ndim != 3 or levels.dtype != np.uint8:
-        raise ValueError(
-            f"levels have shape {levels.shape} and dtype {levels.dtype}; give [N, rows, columns] of uint8"
-        )
+        raise ValueError(f"levels have shape {levels.shape} and dtype {levels.dtype}; give [N, rows, columns] of uint8")
     return IMAGE_MAGIC + np.array(levels.shape, ">u4").tobytes() + levels.tobytes()
 
 
@@ -135,9 +133,7 @@ def find_image_file(folder: Path) -> Path:
         names = ", ".join(path.name for path in found)
         raise ImageFileError(f"{folder} holds several files of images ({names}); rename one to {NAMES[0]}")
     labels = [path.name for path, magic in magics.items() if magic == LABEL_MAGIC]
-    present = (
-        f"labels only ({', '.join(labels)})" if labels else f"{len(magics)} files, none of them IDX images"
-    )
+    present = f"labels only ({', '.join(labels)})" if labels else f"{len(magics)} files, none of them IDX images"
     raise FileNotFoundError(f"{folder} holds {present}; put {NAMES[0]}[.gz] into it")
 
 
@@ -202,17 +198,14 @@ def decode(content: bytes, path: Path) -> np.ndarray:
         raise ImageFileError(f"{path} has {magic[3]} dimensions; images have 3: how many, rows, columns")
     if magic != IMAGE_MAGIC:
         raise ImageFileError(
-            f"{path} begins with {magic.hex() or 'nothing'}; "
-            f"an IDX file of images begins with {IMAGE_MAGIC.hex()}"
+            f"{path} begins with {magic.hex() or 'nothing'}; an IDX file of images begins with {IMAGE_MAGIC.hex()}"
         )
     if len(content) < HEADER_BYTES:
         raise ImageFileError(f"{path} is cut off in its header of {HEADER_BYTES} bytes; fetch it again")
     count, rows, columns = (int(size) for size in np.frombuffer(content, ">u4", 3, 4))
     size = math.prod((count, rows, columns))
     if size == 0:
-        raise ImageFileError(
-            f"{path} declares {count} images of {rows} x {columns} pixels; one at least is needed"
-        )
+        raise ImageFileError(f"{path} declares {count} images of {rows} x {columns} pixels; one at least is needed")
     if len(content) - HEADER_BYTES != size:
         difference = "truncated" if len(content) - HEADER_BYTES < size else "too long"
         raise ImageFileError(

@@ -76,9 +76,7 @@ def evaluate(f: Callable, *args: Any, digits: int = 50, **kwargs: Any) -> Any:
         return constants[key][1], reals
 
     with mode():
-        operands = [
-            lift(x, v.aval.dtype, reals) for x, v in zip(leaves, program.jaxpr.jaxpr.invars, strict=True)
-        ]
+        operands = [lift(x, v.aval.dtype, reals) for x, v in zip(leaves, program.jaxpr.jaxpr.invars, strict=True)]
         results, _ = run(program.jaxpr, operands, reals, rule_for, lift_constant)
     outputs = [
         published(x, int(digits)) if is_floating(shape.dtype) else x

@@ -82,7 +82,7 @@ def logdet_projection(
 
     Args:
         H: ``[b+1, n]``, row k holding H_{i+k,i}: floats of any format (taken as they are, bit by bit),
-            rationals, or mpmath numbers.
+            rationals, or mpmath numbers. What lies past the end of a diagonal is ignored.
         digits: the residual is at most 10^-digits. The work is done with more digits than that, by as many as
             the cliques of H are singular, so that X is as accurate.
         kept: bool ``[b, n]``, the edges of the reduced graph; None for all. For b of 0 or 1 only.
@@ -105,7 +105,7 @@ def logdet_projection(
     """
     array = np.asarray(H)
     if array.ndim != 2:
-        raise ValueError(f"a band of shape {array.shape} given; wanted [b+1, n] with n > b")
+        raise ValueError(f"a band of shape {array.shape} given; wanted [b+1, n]")
     rows, (b, n) = array.tolist(), (array.shape[0] - 1, array.shape[1])
     edges = _edges(b, n, kept)
     if method == "auto":
@@ -165,8 +165,8 @@ def direction(H: ArrayLike, g: ArrayLike, digits: int = 50, kept: ArrayLike | No
 
 
 def _edges(b: int, n: int, kept: ArrayLike | None) -> list[tuple[int, int]]:
-    if b < 0 or n <= b:
-        raise ValueError(f"a band of shape [{b + 1}, {n}] given; wanted [b+1, n] with n > b")
+    if b < 0 or n < 1:
+        raise ValueError(f"a band of shape [{b + 1}, {n}] given; wanted [b+1, n] with a row and a column at least")
     if kept is None:
         mask = np.ones((b, n), bool)
     else:
@@ -194,9 +194,7 @@ def _stored(
     return stored, None
 
 
-def _positive_cliques(
-    stored: dict[tuple[int, int], Fraction], edges: list[tuple[int, int]]
-) -> tuple[int, int | None]:
+def _positive_cliques(stored: dict[tuple[int, int], Fraction], edges: list[tuple[int, int]]) -> tuple[int, int | None]:
     """Whether H is positive definite on every clique, which for these (chordal) graphs decides existence.
 
     Returns the decimal exponent of the smallest pivot relative to its diagonal entry, and the first vertex
@@ -260,9 +258,7 @@ def _newton(h: dict[tuple[int, int], Any], n: int, digits: int) -> dict[tuple[in
         # What is left after this step is of the order of the decrement's square.
         if squared < mpmath.mpf(10) ** -(digits + 10):
             return {(i, j): mpmath.ldexp(value, -power[i] - power[j]) for (i, j), value in x.items()}
-    raise ArithmeticError(
-        f"Newton's method did not converge in {_NEWTON_STEPS} steps: use method='elimination'"
-    )
+    raise ArithmeticError(f"Newton's method did not converge in {_NEWTON_STEPS} steps: use method='elimination'")
 
 
 def _symmetric(x: dict[tuple[int, int], Any], n: int) -> Any:

@@ -39,9 +39,7 @@ def _move_positions(operation: Operation, operands: Sequence[np.ndarray]) -> lis
         jnp.asarray(np.arange(start, start + x.size).reshape(x.shape), jnp.int32)
         for start, x in zip(offsets, pool, strict=False)
     )
-    arguments = [
-        next(numbered) if data else jnp.asarray(x) for x, data in zip(operands, is_data, strict=True)
-    ]
+    arguments = [next(numbered) if data else jnp.asarray(x) for x, data in zip(operands, is_data, strict=True)]
     params = {"fill_value": 0} if operation.name == "gather" else {}
     positions = _bind_move(operation._replace(params={**operation.params, **params}), arguments)
     flat = np.concatenate([x.ravel() for x in pool])

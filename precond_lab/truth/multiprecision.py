@@ -21,9 +21,7 @@ Raw = tuple[int, int, int, int]
 ZERO, ONE, TWO, HALF = libmp.fzero, libmp.fone, libmp.ftwo, libmp.fhalf
 INFINITY, MINUS_INFINITY, NAN = libmp.finf, libmp.fninf, libmp.fnan
 _GUARD = 10  # extra bits inside of composite functions
-_LARGEST = (
-    2**14
-)  # from 2^_LARGEST on, a number is infinity to the functions that grow or oscillate like exp, sin
+_LARGEST = 2**14  # from 2^_LARGEST on, a number is infinity to the functions that grow or oscillate like exp, sin
 _WIDEST_ROW = 4096  # bits between the largest and the least number of a row that is worth aligning
 
 
@@ -353,9 +351,7 @@ class Reals:
             return np.asarray(A @ B, dtype=object)
         integers = rows[0] @ columns[0].T
         exponents = np.add.outer(np.asarray(rows[1], dtype=object), np.asarray(columns[1], dtype=object))
-        to_number = np.frompyfunc(
-            lambda man, exp: self.number(libmp.from_man_exp(man, exp, self.precision, "n")), 2, 1
-        )
+        to_number = np.frompyfunc(lambda man, exp: self.number(libmp.from_man_exp(man, exp, self.precision, "n")), 2, 1)
         return to_number(integers, exponents)
 
 

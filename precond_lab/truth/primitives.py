@@ -163,9 +163,7 @@ def _top_k(operation: Operation, reals: Reals, x: np.ndarray) -> list:
     del reals
     k, axis = operation.params["k"], operation.params.get("axis", x.ndim - 1) % x.ndim
     orders = [sorted(range(len(keys)), key=keys.__getitem__, reverse=True)[:k] for keys in _keys(x, axis)]
-    positions = np.moveaxis(
-        np.broadcast_to(np.arange(x.shape[axis]), np.moveaxis(x, axis, -1).shape), -1, axis
-    )
+    positions = np.moveaxis(np.broadcast_to(np.arange(x.shape[axis]), np.moveaxis(x, axis, -1).shape), -1, axis)
     return [_along(orders, x, axis), _along(orders, positions, axis)]
 
 
@@ -185,9 +183,7 @@ def _matrices(x: np.ndarray, batch: Sequence[int], contract: Sequence[int]) -> n
 
 
 def _scatter(combine: Callable[[Reals], Callable]) -> Compute:
-    def compute(
-        operation: Operation, reals: Reals, x: np.ndarray, indices: np.ndarray, updates: np.ndarray
-    ) -> Any:
+    def compute(operation: Operation, reals: Reals, x: np.ndarray, indices: np.ndarray, updates: np.ndarray) -> Any:
         params = operation.params
         find = _targets(params["dimension_numbers"], params["mode"], x.shape, updates.shape)
         with jax.enable_x64(True):  # positions are exact in float64

@@ -129,9 +129,7 @@ def _while(operation: Operation, operands: list, reals: Reals, walk: Walk) -> tu
             return carry, reals
         turned, reals = walk(loop.body, [*loop.body_consts, *carry], reals)
         # under vmap each lane has a test of its own, and a lane that has ended keeps its values
-        carry = [
-            _where(going, new, old) if np.ndim(going) else new for new, old in zip(turned, carry, strict=True)
-        ]
+        carry = [_where(going, new, old) if np.ndim(going) else new for new, old in zip(turned, carry, strict=True)]
 
 
 def _where(which: np.ndarray, new: Any, old: Any) -> Any:
@@ -184,9 +182,7 @@ INTEGERS: dict[str, Compute] = {
     "xor": _native_ufunc(np.bitwise_xor),
 }
 
-_LIBRARY = (
-    "a library routine hides its steps, so they cannot be followed; write it in plain jax.numpy operations"
-)
+_LIBRARY = "a library routine hides its steps, so they cannot be followed; write it in plain jax.numpy operations"
 REFUSED: dict[str, str] = {
     **dict.fromkeys(
         """

@@ -213,25 +213,27 @@ def periodic(case: Mapping[str, Any]) -> dict[str, Any]:
     """
     format = pl.formats.named(case["format"])
     tolerance = np.float32(float(case["tolerance"].removesuffix("u")) * format.unit_roundoff)
-    _, directions, _ = _directions(case["format"])
-    rng, kept_chains, ascending, worst = np.random.default_rng(case["seed"]), 0, 0, (np.inf, None)
+    factors, directions, _ = _directions(case["format"])
+    rng, kept_chains, ascending, least = np.random.default_rng(case["seed"]), 0, 0, np.inf
+    long_H, long_g = np.zeros((1, 2, 2)), np.zeros((1, 2))
     for _ in range(0, case["chains"], 2**16):
-        p, e, g = _periods(format, 2**16, rng)
-        H, v = _repeated(p, e, g, 3)
+        periods = _periods(format, 2**16, rng)
+        H, v = _repeated(*periods, 3)
         u = np.asarray(directions(H, v, tolerance)[0], np.float64)
-        kept = np.asarray(_directions(case["format"])[0](H, tolerance)[0][1])[:, 0, :-1].all(1)
+        kept = np.asarray(factors(H, tolerance)[0][1])[:, 0, :-1].all(1)
         slope = np.where(kept, (v * u)[:, 2:4].sum(1), np.inf)
         kept_chains, ascending = kept_chains + int(kept.sum()), ascending + int((slope < 0).sum())
-        if slope.min() < worst[0]:
-            worst = float(slope.min()), (p[[slope.argmin()]], e[[slope.argmin()]], g[[slope.argmin()]])
-    H, v = _repeated(*worst[1], 2**12)
-    u = np.asarray(directions(H, v, tolerance)[0], np.float64)
+        if slope.min() < least:
+            least, k = float(slope.min()), [slope.argmin()]
+            p, e, g = (x[k] for x in periods)
+            long_H, long_g = _repeated(p, e, g, 2**12)
+    u = np.asarray(directions(long_H, long_g, tolerance)[0], np.float64)
     return {
         "periods": kept_chains,
         "ascending_periods": ascending,
-        "least_slope_of_a_period": worst[0],
-        "vertices_of_long_chain": H.shape[2],
-        "slope_of_long_chain": float((v * u).sum()),
+        "least_slope_of_a_period": least,
+        "vertices_of_long_chain": long_H.shape[2],
+        "slope_of_long_chain": float((long_g * u).sum()),
     }
 
 

@@ -41,9 +41,7 @@ STUDY = Study(
             "powers",
             "Powers",
             "They grow.",
-            lambda rows: [
-                {"exponent": r["exponent"], "value": r["value"]} for r in rows if math.isfinite(r["value"])
-            ],
+            lambda rows: [{"exponent": r["exponent"], "value": r["value"]} for r in rows if math.isfinite(r["value"])],
             _draw,
         ),
     ),
