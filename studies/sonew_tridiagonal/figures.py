@@ -235,8 +235,10 @@ FIGURES = (
         "What stabilization buys",
         "Cosine of the computed direction to the exact one, median over layers and steps (band: least to largest for "
         "bfloat16). Left: against the exact solution on the edges that were kept, which is the best that could be done "
-        "with them. Right: against the exact solution with all edges and unrounded statistics, which is what was wanted. "
-        "A direction that is not finite counts as 0; so float16 and float8_e4m3fn lie together at 0, because products of "
+        "with them. Right: against the exact solution with all edges and unrounded statistics, which is what was "
+        "wanted. "
+        "A direction that is not finite counts as 0; so float16 and float8_e4m3fn lie together at 0, because "
+        "products of "
         "unscaled gradients leave their range (claim C8 counts them). Where a kept edge has no projection, the exact "
         "direction is that of the indefinite X which the closed form gives, and its cosine counts as 0 if a pivot is "
         "exactly zero.",
