@@ -13,6 +13,7 @@ import pytest
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+import precond_lab as pl
 from precond_lab import interpreter
 from precond_lab.arithmetic import primitives
 from precond_lab.arithmetic.emulate import emulate
@@ -241,3 +242,38 @@ def test_an_unknown_primitive_is_refused_with_its_name_and_line():
 def test_integers_are_left_to_jax():
     y = emulate(lambda x, i: x * lax.population_count(i).sum(), "bfloat16")(jnp.ones(2), jnp.arange(4))
     np.testing.assert_array_equal(y, [4.0, 4.0])
+
+
+@pytest.mark.parametrize("format", ["bfloat16", "float16", "float32"])
+def test_extremes_scattered_and_diagonals_are_exact_in_every_carrier(format):
+    """`scatter-max` holds a comparison typed for the program; `diag` asks for its platform."""
+    x, A = jnp.array([1.0, -2.0, 3.0]), 2 * jnp.eye(3) + 1
+    top = pl.emulate(lambda x: x.at[jnp.array([0, 0])].max(jnp.array([5.0, 4.0])), format)
+    assert top(x).tolist() == [5.0, -2.0, 3.0]
+    low = pl.emulate(lambda x: jax.ops.segment_min(x, jnp.array([0, 0, 1]), 2), format)
+    assert low(x).tolist() == [-2.0, 3.0]
+    for diagonal in (jnp.diag, jnp.diagonal):
+        assert jax.jit(pl.emulate(lambda A, f=diagonal: f(A) + 1, format))(A).tolist() == [4.0, 4.0, 4.0]
+
+
+def test_whole_numbers_that_the_format_lacks_are_rounded():
+    e2m3 = pl.Format("fp6_e2m3", 4, 0, 2, overflow="saturate")  # its largest number is 7.5
+    for f in (jnp.ceil, jnp.round):
+        y, events = pl.emulate(f, e2m3, events=True)(jnp.float32(7.5))
+        assert (float(y), int(events.overflow)) == (7.5, 1)
+    small = pl.Format("small", 3, -5, -2, overflow="saturate")  # 7/16
+    assert [float(y) for y in pl.emulate(lambda x: (jnp.sign(x), x**0), small)(jnp.float32(0.25))] == [0.4375, 0.4375]
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: x.astype(jnp.float8_e4m3),
+        lambda x: jax.lax.reduce_precision(x, 8, 0),
+        lambda x: x.at[0].apply(jnp.sin),
+    ],
+)
+def test_formats_without_a_record_are_refused_with_their_line(f):
+    with pytest.raises(NotImplementedError) as caught:
+        pl.emulate(f, "bfloat16")(jnp.ones(2))
+    assert "test_primitives.py" in str(caught.value)

@@ -149,8 +149,6 @@ def _exactly_zero(raw: jax.Array, name: str, operands: tuple[jax.Array, ...]) ->
             return is_zero(operands[0]) | jnp.isinf(operands[1])
         case "add":
             return operands[0] == -operands[1]
-        case "sub":
-            return operands[0] == operands[1]
         case "pow":
             return is_zero(operands[0]) | ~_all_finite(operands)
         case "exp" | "exp2" | "logistic" | "erfc":

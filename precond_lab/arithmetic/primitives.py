@@ -12,12 +12,12 @@ class Kind(enum.Enum):
     MOVE = "moves elements: exact"
     EXACT = "its result is a value of the format whenever its operands are: exact"
     ROUNDED = "computed in the carrier and rounded once: correctly rounded"
-    LIBRARY = "JAX's own float64 result, rounded once: correctly rounded but for near-ties within its error"
+    LIBRARY = "JAX's own float64 result, rounded once: right unless the exact one is within its error of a breakpoint"
     SPECIAL = "has a rule of its own (sums, products, control flow, casts)"
     INTEGER = "works on integers, booleans or random keys alone: left to JAX"
     OPAQUE = "refused: its roundings are hidden in a library routine; write it as jax.numpy operations"
     DEVICE = "refused: concerns several devices, memory spaces or effects outside of the program"
-    REFUSED = "refused: has no meaning in an emulated format, or no rule yet"
+    REFUSED = "refused: it has no rule; state it in operations that have one (slices, products, x.at[i].set(f(x[i])))"
 
 
 def _names(text: str) -> frozenset[str]:
@@ -28,11 +28,11 @@ _GROUPS: dict[Kind, frozenset[str]] = {
     Kind.CALL: frozenset(CALLS),
     Kind.MOVE: MOVES,
     Kind.EXACT: _names("""
-        abs ceil clamp cummax cummin eq eq_to floor ge gt is_finite le le_to lt lt_to max min ne neg
-        reduce_max reduce_min round sign sort top_k reduce_window_max reduce_window_min scatter-max scatter-min
-        zeros_like add_dependency copy_to_host_async
+        abs clamp cummax cummin eq eq_to ge gt is_finite le le_to lt lt_to max min ne neg reduce_max reduce_min sort
+        top_k reduce_window_max reduce_window_min zeros_like add_dependency copy_to_host_async
     """),
-    Kind.ROUNDED: _names("add sub mul div rem sqrt add_any reciprocal"),
+    # floor and its kin leave a format in which 1, or the next integer, is no number
+    Kind.ROUNDED: _names("add sub mul div rem sqrt add_any reciprocal ceil floor round sign"),
     Kind.LIBRARY: _names("""
         acos acosh asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt cos cosh digamma erf erf_inv erfc exp exp2
         expm1 igamma igamma_grad_a igammac lgamma log log1p log2 logistic polygamma pow
@@ -40,15 +40,15 @@ _GROUPS: dict[Kind, frozenset[str]] = {
     """),
     Kind.SPECIAL: _names("""
         argmax argmin bitcast_convert_type cond convert_element_type cumprod cumsum dot_general integer_pow iota
-        one_minus_square polynomial reduce_precision reduce_prod reduce_sum scan scatter-add scatter-mul scatter-sub
-        square while
+        one_minus_square polynomial reduce_precision reduce_prod reduce_sum scan scatter-add scatter-max scatter-min scatter-mul
+        scatter-sub square while
     """),
     Kind.INTEGER: _names("""
         and clz mulhi multiple_of not or population_count random_bits random_clone random_fold_in random_seed
         random_split random_unwrap random_wrap reduce_and reduce_or reduce_xor rng_bit_generator shift_left
         shift_right_arithmetic shift_right_logical threefry2x32 threefry4x32 philox2x32 philox4x32 xor iota_2x32_shape
         lu_pivots_to_permutation prng_join prng_random_bits prng_seed prng_split dim_as_value dimension_size
-        from_edtype to_edtype
+        from_edtype platform_index to_edtype
     """),
     Kind.OPAQUE: _names("""
         cholesky cholesky_update custom_linear_solve eig eigh fft geqp3 geqrf hessenberg householder_product lu ormqr qr
@@ -66,7 +66,7 @@ _GROUPS: dict[Kind, frozenset[str]] = {
         create_token dce_sink debug_callback debug_print delay dma_start dma_wait empty_ref free_ref freeze get
         get_barrier_semaphore get_global inspect_sharding io_callback jaxpr_call linear_call log_extend
         log_read masked_load masked_swap matmul_acc_lhs matmul_pop matmul_push_rhs new_box new_log new_ref num_programs
-        pbroadcast pbroadcast_done pbroadcast_start pin platform_index pmax pmin ppermute ppermute_done ppermute_start
+        pbroadcast pbroadcast_done pbroadcast_start pin pmax pmin ppermute ppermute_done ppermute_start
         precv preduced program_id psend psum psum_done psum_invariant psum_invariant_start psum_start pure_callback
         ragged_all_to_all reduce_scatter reduce_scatter_done reduce_scatter_start reduced_vary_cast_p run_scoped
         run_state semaphore_read semaphore_signal semaphore_wait shape_assertion shard_alike shard_map stage swap
@@ -78,7 +78,7 @@ _GROUPS: dict[Kind, frozenset[str]] = {
     Kind.REFUSED: _names("""
         bitcast complex conj conv_general_dilated cumlogsumexp custom_jvp_call_jaxpr custom_lin empty empty2 imag
         nextafter pack_dtype pack_elementwise real reduce reduce_window reduce_window_sum select_and_gather_add
-        select_and_scatter select_and_scatter_add unpack_dtype unpack_elementwise
+        select_and_scatter scatter_apply select_and_scatter_add unpack_dtype unpack_elementwise
     """),
 }
 

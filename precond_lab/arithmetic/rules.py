@@ -105,7 +105,7 @@ def _integer_power(
         n >>= 1
         if n:
             x, state = machine.multiply(x, x, state)
-    one = lax.optimization_barrier(jnp.ones((), machine.carrier))
+    one, state = machine.constant(1.0, jnp.float64, state)
     if power is None:
         return [jnp.broadcast_to(one, x.shape)], state
     if operation.params["y"] < 0:
@@ -142,7 +142,11 @@ def _convert(machine: Machine, operation: Operation, operands: list, state: Stat
     if not is_float(source):
         result, state = machine.enter(x, state, operation.name)
         return [result], state
-    return _through(machine, operation, x, formats.named(jnp.dtype(dtype).name), state)
+    try:
+        target = formats.named(jnp.dtype(dtype).name)
+    except ValueError as error:
+        raise operation.refuse("emulate", f"no format describes the dtype {jnp.dtype(dtype).name}") from error
+    return _through(machine, operation, x, target, state)
 
 
 def _through(machine: Machine, operation: Operation, x: jax.Array, target: Format, state: State) -> tuple[list, State]:
@@ -160,7 +164,10 @@ def _reduce_precision(
 ) -> tuple[list, State]:
     exponent_bits, mantissa_bits = operation.params["exponent_bits"], operation.params["mantissa_bits"]
     top = 2 ** (exponent_bits - 1) - 1
-    target = Format(f"reduced_{exponent_bits}_{mantissa_bits}", mantissa_bits + 1, 1 - top, top)
+    try:
+        target = Format(f"reduced_{exponent_bits}_{mantissa_bits}", mantissa_bits + 1, 1 - top, top)
+    except ValueError as error:
+        raise operation.refuse("emulate", str(error)) from error
     return _through(machine, operation, operands[0], target, state)
 
 
@@ -189,6 +196,15 @@ def _arg_extreme(
     dtype = operation.outputs[0].dtype
     position = lax.broadcasted_iota(dtype, x.shape, axis)
     return [jnp.min(jnp.where(hit, position, jnp.asarray(x.shape[axis], dtype)), axis=axis)], state
+
+
+def _scatter_extreme(
+    machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    """`x.at[i].max(u)`: exact. Stated anew, because the primitive holds a comparison typed for the program's dtype."""
+    scatter = lax.scatter_max if operation.name == "scatter-max" else lax.scatter_min
+    names = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
+    return [scatter(*operands, **{name: operation.params[name] for name in names})], state
 
 
 def _iota(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
@@ -261,6 +277,8 @@ SPECIAL: dict[str, MachineRule] = {
     "bitcast_convert_type": _bitcast,
     "argmax": _arg_extreme,
     "argmin": _arg_extreme,
+    "scatter-max": _scatter_extreme,
+    "scatter-min": _scatter_extreme,
     "iota": _iota,
     "scan": _scan,
     "while": _while,
