@@ -40,8 +40,8 @@ _GROUPS: dict[Kind, frozenset[str]] = {
     """),
     Kind.SPECIAL: _names("""
         argmax argmin bitcast_convert_type cond convert_element_type cumprod cumsum dot_general integer_pow iota
-        one_minus_square polynomial reduce_precision reduce_prod reduce_sum scan scatter-add scatter-max scatter-min scatter-mul
-        scatter-sub square while
+        one_minus_square polynomial reduce_precision reduce_prod reduce_sum scan scatter-add scatter-max
+        scatter-min scatter-mul scatter-sub square while
     """),
     Kind.INTEGER: _names("""
         and clz mulhi multiple_of not or population_count random_bits random_clone random_fold_in random_seed

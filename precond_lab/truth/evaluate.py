@@ -29,8 +29,8 @@ def evaluate(f: Callable, *args: Any, digits: int = 50, **kwargs: Any) -> Any:
     promoted. A program that pins its dtypes so that this trace is a `TypeError`, or that draws random
     numbers (a binary64 program would draw others), is traced as it stands, with float32 constants where it
     has them. What a program makes of a dtype (`jnp.finfo(x.dtype).eps`, integers that wrap at 32 bits) is
-    that of the binary64 trace: hand it over as an argument where it matters. Casts from float to float, `reduce_precision` too, do not
-    round.
+    that of the binary64 trace: hand it over as an argument where it matters. Casts from float to float,
+    `reduce_precision` too, do not round.
 
     mpmath's numbers differ from IEEE's in two ways: there is one zero, without a sign, and nothing
     overflows or underflows (until a number of more than 2^16384 is exponentiated). Infinities, NaN, and
