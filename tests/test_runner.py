@@ -34,15 +34,20 @@ def figures(path: Path) -> dict[str, str | None]:
 
 
 def command(runs: Path, *arguments: str, pause: float) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "precond_lab.cli", *arguments, "--runs", str(runs), "--workers", "2"],
-        env=os.environ | {"TOY_PAUSE": str(pause)},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    # Tests that are themselves run in the background may ignore SIGINT, and would hand that on.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "precond_lab.cli", *arguments, "--runs", str(runs), "--workers", "2"],
+            env=os.environ | {"TOY_PAUSE": str(pause)},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def stored(path: Path) -> int:
