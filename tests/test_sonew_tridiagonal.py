@@ -175,10 +175,13 @@ def test_an_interrupted_preparation_leaves_nothing(small, tmp_path, monkeypatch)
             raise KeyboardInterrupt
         finished(self, kernel)
 
+    cache = tmp_path / "cache"
+    name = gradients.location(module("settings").settings_for(small.options), cache).name
+    (cache / f"unfinished-{name}-of-a-killed-run").mkdir(parents=True)
     monkeypatch.setattr(gradients.Layer, "take", take)
     with pytest.raises(KeyboardInterrupt):
-        STUDY.prepare(small._replace(cache=tmp_path / "cache"))
-    assert not list((tmp_path / "cache").iterdir())
+        STUDY.prepare(small._replace(cache=cache))
+    assert not list(cache.iterdir())
     assert len(taken) == 4
     STUDY.prepare(small)  # is kept, so takes no step
     assert len(taken) == 4

@@ -53,7 +53,8 @@ def prepare(settings: Settings, cache: Path) -> None:
     """Train, and keep the statistics of every layer at every step that is asked for.
 
     Kept are, for each layer: the exact average of g g^T (float64), the same average carried in each storage format,
-    the momentum, and the track of the bfloat16 statistics at every step. A run that is interrupted leaves nothing.
+    the momentum, and the track of the bfloat16 statistics at every step. A run that is interrupted leaves nothing; what
+    one leaves that is killed, the next one clears away.
 
     Args:
         settings: of the training run.
@@ -63,13 +64,13 @@ def prepare(settings: Settings, cache: Path) -> None:
     if goal.is_dir():
         return
     cache.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="unfinished-", dir=cache))
+    prefix = f"unfinished-{goal.name}-"
+    for killed in cache.glob(f"{prefix}*"):  # of a run that was killed: runs of the same settings exclude each other
+        shutil.rmtree(killed, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=cache))
     try:
         _train(settings, folder)
         os.replace(folder, goal)
-    except OSError:
-        if not goal.is_dir():  # another run may have finished the same statistics first
-            raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
