@@ -177,16 +177,17 @@ def _share(rows: list[Row], threshold: float) -> float:
     return sum(row["cosine_to_reduced"] >= threshold for row in rows) / len(rows)
 
 
-def _or_zero(x: float) -> float:
+def or_zero(x: float) -> float:
+    """A cosine, or 0 where there is none: a direction that is not finite, or no exact one to compare with."""
     return 0.0 if math.isnan(x) else x
 
 
 def _median_cosine(rows: list[Row], name: str = "cosine_to_reduced") -> float:
-    return median(_or_zero(row[name]) for row in rows)
+    return median(or_zero(row[name]) for row in rows)
 
 
 def _least_cosine(rows: list[Row]) -> float:
-    return min(_or_zero(row["cosine_to_reduced"]) for row in rows)
+    return min(or_zero(row["cosine_to_reduced"]) for row in rows)
 
 
 def tolerance_buys_accuracy(rows: list[Row]) -> Judgement:

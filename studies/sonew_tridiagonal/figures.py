@@ -8,7 +8,7 @@ from typing import Any
 from precond_lab.study import Figure, Row
 
 from .cases import PIPELINES, STABILIZATIONS, Part
-from .claims import of, pipeline
+from .claims import of, or_zero, pipeline
 
 NAMES = {
     ("bfloat16", "bfloat16"): "bfloat16",
@@ -24,10 +24,6 @@ def _axis(rows: Iterable[Row], name: str) -> list[Any]:
     return sorted({row[name] for row in rows})
 
 
-def _or_zero(x: float) -> float:
-    return 0.0 if math.isnan(x) else x
-
-
 def directions_table(rows: list[Row]) -> list[dict]:
     """Median, least and largest cosines by pipeline and stabilization; a direction that is not finite counts as 0."""
     table = []
@@ -38,7 +34,7 @@ def directions_table(rows: list[Row]) -> list[dict]:
                 continue
             record: dict[str, Any] = {"pipeline": NAMES[storage, arithmetic], "stabilization": stabilization}
             for name in ("cosine_to_reduced", "cosine_to_full"):
-                values = [_or_zero(row[name]) for row in found]
+                values = [or_zero(row[name]) for row in found]
                 record |= {
                     f"{name}_median": median(values),
                     f"{name}_least": min(values),

@@ -23,7 +23,7 @@ from precond_lab.training.curves import curves
 
 from .settings import Settings
 
-STORAGES = {"bfloat16": "bfloat16", "float16": "float16", "float32": "float32", "float8_e4m3fn": "float8_e4m3fn"}
+STORAGES = ("bfloat16", "float16", "float32", "float8_e4m3fn")
 TRACKED = "bfloat16"
 VERSION = 1  # of what is kept
 
