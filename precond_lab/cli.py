@@ -4,6 +4,7 @@ import contextlib
 import functools
 import importlib.metadata
 import json
+import math
 import shlex
 import sys
 import traceback
@@ -16,6 +17,7 @@ import typer
 
 from precond_lab.arithmetic import formats as table_of_formats
 from precond_lab.arithmetic.formats import Format
+from precond_lab.arithmetic.specification import Arithmetic
 from precond_lab.study.crew import RunError
 from precond_lab.study.declaration import Options, Study, StudyError
 from precond_lab.study.loading import available, load, locate
@@ -324,59 +326,74 @@ def list_(as_json: Json = False) -> None:
 
 @_verb
 def formats(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A format or an alias.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="A format or an alias; also binary8p4se and other names of P3109."),
+    ] = None,
+    values: Annotated[bool, typer.Option("--values", help="List every value of a format of at most 8 bits.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show the named number formats, or one of them.
+    """Show the named number formats, or all about one of them.
 
     Example: precond-lab formats bfloat16
     """
+    if name is None and values:
+        _stop("--values lists the values of one format: name it", 2)
     try:
         chosen = list(table_of_formats.NAMED.values()) if name is None else [table_of_formats.named(name)]
     except ValueError as error:
         _stop(str(error), 2)
+    if values and chosen[0].bits > 8:
+        _stop(f"--values lists formats of at most 8 bits; {chosen[0]} has {chosen[0].bits}", 2)
     if as_json:
-        entries = [_format(format) for format in chosen]
+        entries = [_format(format, values) for format in chosen]
         _print_json(entries if name is None else entries[0])
     elif name is None:
-        numbers = ("bits", "precision", *(size.replace("_", " ") for size in SIZES))
+        numbers = ("bits", "precision", *(size.replace("_", " ") for size in SIZES), "values")
         head = ("name", *numbers, "overflow")
         names = [column.replace(" ", "_") for column in head]
         rows = [[_short(getattr(format, name)) for name in names] for format in chosen]
         print_table(head, rows, right=numbers)
     else:
-        _print_format(chosen[0])
+        _print_format(chosen[0], values)
 
 
 def _short(value: float | str) -> str:
     exact = str(value).removesuffix(".0")
-    return f"{value:.4g}" if isinstance(value, float) and len(exact) > 10 else exact
+    return f"{value:.4g}" if isinstance(value, int | float) and len(exact) > 10 else exact
 
 
-def _format(format: Format) -> dict[str, Any]:
-    derived = ("bits", "exponent_bits", "machine_epsilon", "has_infinity", *SIZES)
-    values = asdict(format) | {name: getattr(format, name) for name in derived}
-    return values | {"aliases": list(table_of_formats.aliases(format))}
+def _format(format: Format, with_values: bool) -> dict[str, Any]:
+    derived = ("bits", "exponent_bits", "bias", "machine_epsilon", "min", "values", "codes", *SIZES)
+    special = ("has_infinity", "infinity_code", "has_nan", "nan_code", "nan_codes")
+    entry = asdict(format) | {name: getattr(format, name) for name in (*derived, *special)}
+    entry |= {"aliases": list(table_of_formats.aliases(format)), "landmarks": table_of_formats.landmarks(format)}
+    if with_values:  # JSON has neither infinity nor NaN
+        every = [format.decode(code) for code in range(format.codes)]
+        entry["by_code"] = [value if math.isfinite(value) else str(value) for value in every]
+    return entry
 
 
-def _print_format(format: Format) -> None:
-    aliases = ", ".join(table_of_formats.aliases(format))
-    precision, lowest = format.precision, format.min_exponent
-    smallest = f"2^{lowest - precision + 1} = {format.min_subnormal!r}"
-    becomes = {"infinity": "becomes infinity", "nan": "becomes NaN", "saturate": "becomes the largest number"}
-    lines = {
-        "bits": f"{format.bits}: 1 sign, {format.exponent_bits} exponent, {precision - 1} fraction",
-        "precision": f"{precision} significant bits, the implicit one included",
-        "unit roundoff": f"2^-{precision} = {format.unit_roundoff!r}, relative error of rounding to nearest",
-        "machine epsilon": f"2^{1 - precision} = {format.machine_epsilon!r}, from 1 to the next number",
-        "largest": f"{format.max!r}, exponent {format.max_exponent}",
-        "smallest normal": f"2^{lowest} = {format.min_normal!r}",
-        "smallest subnormal": smallest if format.subnormals else "none",
-        "overflow": becomes[format.overflow],
-    }
-    print(f"{format.name} (also {aliases})" if aliases else format.name)
-    for label, text in lines.items():
-        print(f"  {label:<20}{text}")
+def _print_format(format: Format, with_values: bool) -> None:
+    heading = "\n  code points\n"
+    properties, _, points = table_of_formats.describe(format).partition(heading)
+    if with_values:
+        every = range(format.codes)
+        points = "\n".join(f"    {table_of_formats.spell(code, format)}  {format.decode(code)!r}" for code in every)
+    print(f"{properties}\n  {'carrier':<20}{_carrier(format)}{heading}{points}")
+
+
+def _carrier(format: Format) -> str:
+    """Say in which native types the format is emulated."""
+    try:
+        carrier = Arithmetic(format).carrier_dtype
+    except ValueError as error:
+        return f"none: {error}"
+    if carrier == "float64":
+        with contextlib.suppress(ValueError):
+            by_request = Arithmetic(format, carrier="float32").carrier_dtype
+            return f"{carrier}; by request {by_request}, faster, with numbers below 2^-126 flushed to zero"
+    return carrier
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from precond_lab.arithmetic.formats import NAMED
 from precond_lab.cli import app
 
 TOY = Path(__file__).parent / "toy_study"
@@ -199,4 +201,29 @@ def test_a_format_is_described_as_a_person_wants_it(shell):
     assert "bfloat16 (also bf16)" in text
     assert "2^-8 = 0.00390625" in text
     assert "16: 1 sign, 8 exponent, 7 fraction" in text
-    assert "1.798e+308" in shell("formats").stdout
+    assert re.search(r"carrier +float64; by request float32", text)
+    assert re.search(r"one +0x3f80  0 01111111 0000000  1.0", text)
+    assert re.search(r"carrier +float32\n", shell("formats", "half").stdout)
+    assert "no sign, 8 exponent, 0 fraction" in shell("formats", "e8m0").stdout
+    assert shell("formats", "Binary8p4se").stdout.startswith("binary8p4se\n")
+
+
+def test_all_formats_are_a_table(shell):
+    lines = shell("formats").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["name", *NAMED]
+    assert "1.798e+308" in lines[1]
+    entries = json.loads(shell("formats", "--json").stdout)
+    assert [(entry["name"], entry["bits"], entry["values"]) for entry in entries] == [
+        (format.name, format.bits, format.values) for format in NAMED.values()
+    ]
+
+
+def test_every_value_of_a_narrow_format_is_listed(shell):
+    fp4 = NAMED["float4_e2m1fn"]
+    lines = shell("formats", "fp4", "--values").stdout.partition("code points\n")[2].splitlines()
+    assert [float(line.split()[-1]) for line in lines] == [fp4.decode(code) for code in range(16)]
+    entry = json.loads(shell("formats", "e5m2", "--values", "--json").stdout)
+    assert [str(value) for value in entry["by_code"]] == [str(NAMED["float8_e5m2"].decode(code)) for code in range(256)]
+    assert (entry["landmarks"]["infinity"], entry["nan_code"]) == (0x7C, 0x7E)
+    assert "float16 has 16" in shell("formats", "half", "--values", code=2).stderr
+    assert "name it" in shell("formats", "--values", code=2).stderr
