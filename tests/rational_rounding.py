@@ -29,7 +29,7 @@ def as_float(units: int) -> float:
 
 
 def grid(format) -> list[int]:
-    """The non-negative numbers of a format with subnormals, ascending, and the one that would be next."""
+    """Zero and the positive numbers of a format with subnormals, ascending, and the one that would be next."""
     p, low, high = format.precision, format.min_exponent, format.max_exponent
     values = [k << (low - p + 1 + UNIT) for k in range(2 ** (p - 1))]
     for e in range(low, high + 1):
@@ -47,9 +47,10 @@ class Enumerated:
         self.values = grid(format)
 
     def neighbors(self, units: int) -> tuple[int, int, bool]:
-        """The largest value not above, the next one, and whether the first has an even significand."""
+        """The largest value not above, the next one, and whether the first has an even code."""
         index = min(bisect.bisect_right(self.values, units), len(self.values) - 1)
-        return self.values[index - 1], self.values[index], index % 2 == 1
+        code = index - 1 if self.format.zero else index - 1 - 2 ** (self.format.precision - 1)
+        return self.values[index - 1], self.values[index], code % 2 == 0
 
 
 class Computed:
@@ -57,53 +58,135 @@ class Computed:
 
     def __init__(self, format):
         self.format = format
-        p = format.precision
-        self.past_largest = (2**p - format.missing_top) << (format.max_exponent - p + 1 + UNIT)
 
     def neighbors(self, units: int) -> tuple[int, int, bool]:
-        p, low = self.format.precision, self.format.min_exponent
-        units = min(units, self.past_largest)
-        ulp = max(units.bit_length() - 1 - UNIT, low) - p + 1 + UNIT
+        p, low, high = self.format.precision, self.format.min_exponent, self.format.max_exponent
+        largest = 2**p - self.format.missing_top - 1
+        exponent = min(max(units.bit_length() - 1 - UNIT, low), high)
+        ulp = exponent - p + 1 + UNIT
         if ulp < 0:
             return units, units + 1, True  # the format is finer than the carrier
         k = units >> ulp
-        return k << ulp, (k + 1) << ulp, k % 2 == 0
+        if exponent == high:
+            k = min(k, largest)
+        code_is_even = k % 2 == 0 if p > 1 or k == 0 else (exponent - low + self.format.zero) % 2 == 0
+        return k << ulp, (k + 1) << ulp, code_is_even
 
 
-def rounded(oracle, x, rounding: str) -> float:
+def goes_up(oracle, units: int, negative: bool, rounding: str, random: Fraction | None) -> bool:
+    """Whether a magnitude strictly between two neighbors goes to the larger one.
+
+    Stochastic rounding takes a random number in [0, 1) of finitely many bits, given as (number, bits).
+    """
+    lower, upper, lower_is_even = oracle.neighbors(units)
+    below, above = units - lower, upper - units
+    match rounding:
+        case "nearest_even":
+            return below > above or (below == above and not lower_is_even)
+        case "nearest_away":
+            return below >= above
+        case "toward_zero":
+            return False
+        case "up":
+            return not negative
+        case "down":
+            return negative
+        case "odd":
+            return lower_is_even
+        case "stochastic":
+            number, bits = random
+            return (below << bits) // (upper - lower) + number >= 1 << bits
+    raise AssertionError(rounding)
+
+
+OVERFLOWS = {"nearest_even": "+-", "nearest_away": "+-", "toward_zero": "", "up": "+", "down": "-", "odd": ""}
+
+
+def rounded(oracle, x, rounding: str, random=None) -> float:
     """Round one float from the definition."""
-    format = oracle.format
-    if math.isnan(x):
+    format, x = oracle.format, float(x)
+    negative = math.copysign(1, x) < 0
+    if math.isnan(x) or (not format.zero and x <= 0) or (not format.signed and x < 0):
         return math.nan
     beyond = {"infinity": math.inf, "nan": math.nan, "saturate": format.max}[format.overflow]
     if math.isinf(x):
-        return math.copysign(beyond, x)
+        return math.copysign(math.inf if format.has_infinity else beyond, x)
     units = magnitude(x)
-    lower, upper, lower_is_even = oracle.neighbors(units)
-    largest = magnitude(format.max)
-    if rounding == "toward_zero":
-        result = min(lower, largest)
-    else:
-        from_lower, from_upper = units - lower, upper - units
-        up = from_lower > from_upper or (from_lower == from_upper and not lower_is_even)
-        result = upper if up else lower
-    if not format.subnormals and result < magnitude(format.min_normal):
+    lower, upper, _ = oracle.neighbors(units)
+    largest, smallest = magnitude(format.max), magnitude(format.min_normal)
+    reaches = units >= upper  # the one that would follow the largest, or a larger one
+    if not reaches and units > lower:
+        reaches = goes_up(oracle, units, negative, rounding, random)
+    result = upper if reaches else lower
+    if not format.zero:
+        result = max(result, smallest)
+    elif not format.subnormals and result < smallest:
         result = 0
-    return math.copysign(beyond if result > largest else as_float(result), x)
+    if max(result, units) > largest and ("-" if negative else "+") not in OVERFLOWS.get(rounding, "+-"):
+        result = largest
+    result = beyond if result > largest else as_float(result)
+    return abs(result) if result == 0 and not format.signed_zero else math.copysign(result, x)
 
 
-def table(oracle, xs: np.ndarray, rounding: str) -> np.ndarray:
+def table(oracle, xs: np.ndarray, rounding: str, randoms=None) -> np.ndarray:
     """Round an array, one element at a time."""
-    return np.array([rounded(oracle, x, rounding) for x in xs.tolist()], dtype=xs.dtype)
+    randoms = [None] * len(xs) if randoms is None else randoms
+    results = [rounded(oracle, x, rounding, random) for x, random in zip(xs.tolist(), randoms, strict=True)]
+    return np.array(results, dtype=xs.dtype)
 
 
-def around(points, dtype) -> np.ndarray:
-    """The points, given in units, with both of their neighbors in the dtype, and the negatives of all."""
-    exact = np.array([as_float(units) for units in points])
-    points = exact.astype(dtype)
-    assert (points == exact).all()
-    largest = np.finfo(dtype).max
-    above = np.nextafter(points, largest, dtype=dtype)
-    below = np.nextafter(points, -largest, dtype=dtype)
+class Listed:
+    """The definition once more, for whole arrays: all numbers of the format in one sorted list of float64."""
+
+    def __init__(self, format):
+        """Every operation on these is exact: halves of gaps, differences of neighbors, their share of a gap."""
+        self.format = format
+        self.values = np.array([as_float(units) for units in grid(format)[:-1]])
+        last_gap = np.ldexp(1.0, format.max_exponent - format.precision + 1)
+        self.gaps = np.append(np.diff(self.values), last_gap)
+
+    def goes_up(self, x: np.ndarray, rounding: str, words=None, random_bits=None):
+        """The index of the number below each magnitude, and whether to go to the next one."""
+        magnitudes = np.abs(x.astype(np.float64))
+        index = np.searchsorted(self.values, magnitudes, side="right") - 1
+        code = index if self.format.zero else index - 2 ** (self.format.precision - 1)
+        part, gap, odd = magnitudes - self.values[index], self.gaps[index], code % 2 == 1
+        up = {
+            "nearest_even": lambda: (part > gap / 2) | ((part == gap / 2) & odd),
+            "nearest_away": lambda: part >= gap / 2,
+            "toward_zero": lambda: part < 0,
+            "up": lambda: (part > 0) & ~np.signbit(x),
+            "down": lambda: (part > 0) & np.signbit(x),
+            "odd": lambda: (part > 0) & ~odd,
+            "stochastic": lambda: (
+                np.floor(np.ldexp(np.minimum(part, gap) / gap, random_bits))
+                + (words >> words.dtype.type(8 * words.itemsize - random_bits)).astype(np.float64)
+                >= 2.0**random_bits
+            ),
+        }[rounding]()
+        return index, up | (part >= gap)
+
+    def rounded(self, x: np.ndarray, rounding: str, words=None, random_bits=None) -> np.ndarray:
+        """Round an array."""
+        format, negative = self.format, np.signbit(x)
+        number = np.where(np.isfinite(x), x, 0)
+        index, up = self.goes_up(number, rounding, words, random_bits)
+        result = np.append(self.values, np.inf)[index + up]
+        least = format.min_normal
+        if not format.zero or not format.subnormals:
+            result = np.where(result < least, 0.0 if format.zero else least, result)
+        beyond = {"infinity": np.inf, "nan": np.nan, "saturate": format.max}[format.overflow]
+        overflows = np.where(negative, "-" in OVERFLOWS.get(rounding, "+-"), "+" in OVERFLOWS.get(rounding, "+-"))
+        result = np.where(np.isinf(result), np.where(overflows, beyond, format.max), result)
+        result = np.where(np.isinf(x), np.inf if format.has_infinity else beyond, result)
+        result = np.where(negative & ((result != 0) | format.signed_zero), -result, result)
+        outside = np.isnan(x) | (not format.zero and x <= 0) | (not format.signed and x < 0)
+        return np.where(outside, np.nan, result).astype(x.dtype)
+
+
+def around(points: np.ndarray) -> np.ndarray:
+    """Points, with both of their neighbors in their dtype, and the negatives of all."""
+    largest = np.finfo(points.dtype).max
+    above, below = (np.nextafter(points, end, dtype=points.dtype) for end in (largest, -largest))
     positive = np.concatenate([points, above, below])
     return np.concatenate([positive, -positive])
