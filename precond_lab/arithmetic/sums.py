@@ -1,169 +1,143 @@
-"""Emulated sums and products of many terms: sequential, every partial result rounded."""
+"""Emulated sums and products of many terms, in the order that the arithmetic names."""
 
-import math
+import functools
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
+from precond_lab.arithmetic import exact_sums, orders
 from precond_lab.arithmetic.machine import Machine, State
-from precond_lab.arithmetic.specification import within
+from precond_lab.arithmetic.orders import Steps
 from precond_lab.interpreter import Operation, Walk
 
 
-def _leading(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-    """The reduced axes first and flattened: [k, ...]."""
-    kept = [i for i in range(x.ndim) if i not in axes]
-    k = math.prod(x.shape[i] for i in axes)
-    return jnp.transpose(x, (*axes, *kept)).reshape(k, *(x.shape[i] for i in kept))
-
-
-def _fold(combine: Any, terms: jax.Array, empty: float, state: State) -> tuple[jax.Array, State]:
-    """Combine the slices of [k, ...] one after the other, from the first to the last."""
-    if terms.shape[0] == 0:
-        return jnp.full(terms.shape[1:], empty, terms.dtype), state
-
-    def step(carry: tuple, term: jax.Array) -> tuple:
-        total, state = combine(carry[0], term, carry[1])
-        return (total, state), None
-
-    (total, state), _ = lax.scan(step, (terms[0], state), terms[1:])
-    return total, state
-
-
 def reduce_sum(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
-    """Sum over axes, sequential in row-major order of the reduced axes."""
-    accumulator = machine.arithmetic.accumulator
-    terms, state = _as_terms(machine, operands[0], state)
-    terms = _leading(terms, tuple(sorted(operation.params["axes"])))
-    total, state = _fold(lambda a, b, s: machine.add(a, b, s, accumulator), terms, 0.0, state)
-    return _finish(machine, total, state)
-
-
-def _as_terms(machine: Machine, x: jax.Array, state: State) -> tuple[jax.Array, State]:
-    """Numbers of the format of results as terms of a sum: rounded where the accumulator does not hold them."""
-    accumulator = machine.arithmetic.accumulator
-    if within(machine.arithmetic.result, accumulator):
-        return x, state
-    return machine.settle(x, state, "reduce_sum", (x,), accumulator)
+    """Sum over axes; the terms are counted in row-major order of the reduced axes."""
+    axes = tuple(sorted(operation.params["axes"]))
+    value, state = orders.plain_sum(machine, orders.leading(jax.lax.stop_gradient(operands[0]), axes), state)
+    return [orders.straight_through(partial(jnp.sum, axis=axes), value, operands[0])], state
 
 
 def reduce_prod(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
-    """Product over axes, sequential, every partial product rounded to the format of results."""
-    terms = _leading(operands[0], tuple(sorted(operation.params["axes"])))
-    total, state = _fold(machine.multiply, terms, 1.0, state)
-    return [total], state
-
-
-def _finish(machine: Machine, total: jax.Array, state: State) -> tuple[list, State]:
-    """Round a finished sum from the accumulator's format to that of results."""
-    if machine.arithmetic.accumulator == machine.arithmetic.result:
-        return [total], state
-    total, state = machine.settle(total, state, "reduce_sum", (total,))
+    """Product over axes, every partial product rounded to the format of results; "exact" is taken as sequential."""
+    terms = orders.leading(operands[0], tuple(sorted(operation.params["axes"])))
+    if not len(terms):
+        return [jnp.ones(terms.shape[1:], terms.dtype)], state
+    steps = Steps(lambda term, state: (term, state), machine.multiply, machine.multiply)
+    total, state = orders.fold(machine.arithmetic, steps, terms, state)
     return [total], state
 
 
 def cumulative(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
-    """Cumulative sum or product along an axis; partial sums are kept in the accumulator's format."""
+    """Cumulative sum or product along an axis: each partial one is formed of its terms in the arithmetic's order.
+
+    Partial sums are kept in the accumulator's format. A reverse one starts at the other end of the axis.
+    """
     axis, reverse = operation.params["axis"], operation.params["reverse"]
     if operands[0].shape[axis] == 0:
         return list(operands), state
-    product = operation.name == "cumprod"
-    x, state = (operands[0], state) if product else _as_terms(machine, operands[0], state)
-    terms = jnp.moveaxis(x, axis, 0)
-    format = machine.arithmetic.result if product else machine.arithmetic.accumulator
-    combine = machine.multiply if product else machine.add
-
-    def step(carry: tuple, term: jax.Array) -> tuple:
-        total, state = combine(carry[0], term, carry[1], format)
-        return (total, state), total
-
-    first, rest = (terms[-1], terms[:-1]) if reverse else (terms[0], terms[1:])
-    (_, state), partials = lax.scan(step, (first, state), rest, reverse=reverse)
-    parts = [partials, first[None]] if reverse else [first[None], partials]
-    totals = jnp.moveaxis(jnp.concatenate(parts), 0, axis)
-    return ([totals], state) if product else _finish(machine, totals, state)
+    terms = _along(operands[0], axis, reverse=reverse)
+    if operation.name == "cumprod":
+        totals, state = orders.cumulate(machine.arithmetic, machine.multiply, terms, state)
+        return [_back(totals, axis, reverse=reverse)], state
+    totals, state = _cumulative_sum(machine, jax.lax.stop_gradient(terms), state)
+    totals = orders.straight_through(partial(jnp.cumsum, axis=0), totals, terms)
+    return [_back(totals, axis, reverse=reverse)], state
 
 
-def dot_general(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
-    """Matrix product, sequential in the contracted index: product rounded, then added to the partial sum and rounded.
-
-    One step of the scan is a rank-one update of the whole result, so that the compiler vectorizes over the result.
-    """
-    a, b = operands
-    (a_contract, b_contract), (a_batch, b_batch) = operation.params["dimension_numbers"]
-    a_free = [i for i in range(a.ndim) if i not in {*a_contract, *a_batch}]
-    b_free = [i for i in range(b.ndim) if i not in {*b_contract, *b_batch}]
-    batch = tuple(a.shape[i] for i in a_batch)
-    shape = (*batch, *(a.shape[i] for i in a_free), *(b.shape[i] for i in b_free))
-    k = math.prod(a.shape[i] for i in a_contract)
-    m, n = math.prod(a.shape[i] for i in a_free), math.prod(b.shape[i] for i in b_free)
-    left = jnp.transpose(a, (*a_contract, *a_batch, *a_free)).reshape(k, *batch, m, 1)
-    right = jnp.transpose(b, (*b_contract, *b_batch, *b_free)).reshape(k, *batch, 1, n)
-    if k == 0:
-        return [jnp.zeros(shape, a.dtype)], state
-    accumulator = machine.arithmetic.accumulator
-
-    def step(carry: tuple, pair: tuple) -> tuple:
-        product, state = machine.multiply(pair[0], pair[1], carry[1], accumulator)
-        total, state = machine.add(carry[0], product, state, accumulator)
-        return (total, state), None
-
-    first, state = machine.multiply(left[0], right[0], state, accumulator)
-    (total, state), _ = lax.scan(step, (first, state), (left[1:], right[1:]))
-    return _finish(machine, total.reshape(shape), state)
+def _cumulative_sum(machine: Machine, terms: jax.Array, state: State) -> tuple[jax.Array, State]:
+    arithmetic = machine.arithmetic
+    if arithmetic.order == "exact":
+        down = arithmetic.rounding == "down"
+        totals = exact_sums.exact_sum(terms, arithmetic.result, cumulative=True, down=down)
+        return machine.settle(totals.value, state, "cumsum", (totals.witness,))
+    terms, state = orders.as_terms(machine, terms, state)
+    add = partial(machine.add, format=arithmetic.accumulator)
+    totals, state = orders.cumulate(arithmetic, add, terms, state)
+    return orders.finish(machine, totals, state)
 
 
-def scatter_combine(
+def _along(x: jax.Array, axis: int, *, reverse: bool) -> jax.Array:
+    """The axis first, from the end at which the sums start."""
+    x = jnp.moveaxis(x, axis, 0)
+    return x[::-1] if reverse else x
+
+
+def _back(x: jax.Array, axis: int, *, reverse: bool) -> jax.Array:
+    return jnp.moveaxis(x[::-1] if reverse else x, 0, axis)
+
+
+def cumulative_logsumexp(
     machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
 ) -> tuple[list, State]:
-    """`x.at[i].add(u)` and its kin: the updates are applied one index after the other, each result rounded.
+    """Cumulative log(sum(exp(x))): one term after the other by log(e^a + e^b) = max(a, b) + log1p(exp(-abs(a - b))).
 
-    Where the indices are known to be unique, all updates are combined at once.
+    The difference, the exponential, the logarithm and the sum are each rounded to the format of results.
     """
-    x, indices, updates = operands
-    numbers, mode = operation.params["dimension_numbers"], operation.params["mode"]
-    combine, neutral = {
-        "scatter-add": (machine.add, 0.0),
-        "scatter-sub": (lambda a, b, s: machine.add(a, -b, s), 0.0),
-        "scatter-mul": (machine.multiply, 1.0),
-    }[operation.name]
+    axis, reverse = operation.params["axis"], operation.params["reverse"]
+    if operands[0].shape[axis] == 0:
+        return list(operands), state
 
-    def apply(numbers: Any, x: jax.Array, indices: jax.Array, updates: jax.Array, state: State) -> tuple:
-        place = partial(lax.scatter, scatter_indices=indices, dimension_numbers=numbers, mode=mode, unique_indices=True)
-        touched = place(jnp.zeros(x.shape, bool), updates=jnp.ones(updates.shape, bool))
-        combined, state = combine(x, place(jnp.full_like(x, neutral), updates=updates), state)
-        return jnp.where(touched, combined, x), state
+    def join(a: jax.Array, b: jax.Array, state: State) -> tuple[jax.Array, State]:
+        program = jax.make_jaxpr(_log_of_sum)(a, b)
+        (total,), state = walk(program, [a, b], state)
+        return total, state
 
-    rows = math.prod(indices.shape[:-1])
-    if operation.params["unique_indices"] or rows == 1:
-        result, state = apply(numbers, x, indices, updates, state)
-        return [result], state
-    numbers, indices = _batch_as_index(numbers, indices)
-    window = tuple(numbers.update_window_dims)
-    terms = _leading(updates, tuple(i for i in range(updates.ndim) if i not in window))[:, None]
-    single = numbers._replace(update_window_dims=tuple(range(1, 1 + len(window))))
-
-    def step(carry: tuple, row: tuple) -> tuple:
-        return apply(single, carry[0], row[0], row[1], carry[1]), None
-
-    (result, state), _ = lax.scan(step, (x, state), (indices.reshape(rows, 1, indices.shape[-1]), terms))
-    return [result], state
+    totals, state = orders.cumulate(machine.arithmetic, join, _along(operands[0], axis, reverse=reverse), state)
+    return [_back(totals, axis, reverse=reverse)], state
 
 
-def _batch_as_index(numbers: Any, indices: jax.Array) -> tuple[Any, jax.Array]:
-    """State the batching dimensions of a scatter as further components of its indices."""
-    columns = [
-        lax.broadcasted_iota(indices.dtype, (*indices.shape[:-1], 1), axis)
-        for axis in numbers.scatter_indices_batching_dims
-    ]
-    batching = tuple(numbers.operand_batching_dims)
-    plain = numbers._replace(
-        inserted_window_dims=tuple(sorted((*numbers.inserted_window_dims, *batching))),
-        scatter_dims_to_operand_dims=(*numbers.scatter_dims_to_operand_dims, *batching),
-        operand_batching_dims=(),
-        scatter_indices_batching_dims=(),
-    )
-    return plain, jnp.concatenate([indices, *columns], axis=-1)
+def _log_of_sum(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The logarithm of e^a + e^b; equal infinities have no difference, and are their own result."""
+    difference = -jnp.abs(a - jnp.where((a == b) & jnp.isinf(a), jnp.zeros_like(a), b))
+    difference = jnp.where((a == b) & jnp.isinf(a), -jnp.abs(a), difference)
+    return jnp.maximum(a, b) + jnp.log1p(jnp.exp(difference))
+
+
+def reduce(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
+    """`lax.reduce` with an operation of the program's own, from the initial value on, one term after the other."""
+    half = len(operands) // 2
+    axes = tuple(sorted(operation.params["dimensions"]))
+    terms = [orders.leading(x, axes) for x in operands[:half]]
+    return fold_program(machine, operation, terms, operands[half:], state, walk)
+
+
+def fold_program(
+    machine: Machine, operation: Operation, terms: list, start: list, state: State, walk: Walk
+) -> tuple[list, State]:
+    """Combine terms by a program of scalars, which is walked as any other, one after the other.
+
+    Args:
+        machine: the arithmetic at work.
+        operation: it has the program.
+        terms: arrays [k, ...].
+        start: the scalars to begin with.
+        state: the state before.
+        walk: walks a program.
+
+    Returns:
+        The totals, [...], and the state after.
+
+    Raises:
+        UnsupportedPrimitiveError: rounding is stochastic.
+    """
+    if machine.arithmetic.rounding == "stochastic":
+        raise operation.refuse("emulate", "with an operation of its own it draws no random bits; use jnp.sum or a scan")
+    none_yet = jax.tree.map(jnp.zeros_like, state.events)
+
+    def scalars(*pair: jax.Array) -> tuple[list, Any]:
+        results, after = walk(operation.params["jaxpr"], list(pair), state._replace(events=none_yet))
+        return results, after.events
+
+    combine = functools.reduce(lambda f, _: jax.vmap(f), range(terms[0].ndim - 1), scalars)
+
+    def step(carry: tuple, term: list) -> tuple:
+        totals, new = combine(*carry[0], *term)
+        new = jax.tree.map(lambda old, one: old + jnp.sum(one, axis=tuple(range(one.ndim - old.ndim))), carry[1], new)
+        return (totals, new), None
+
+    totals = [jnp.broadcast_to(x, term.shape[1:]) for x, term in zip(start, terms, strict=True)]
+    (totals, events), _ = jax.lax.scan(step, (totals, state.events), terms)
+    return totals, state._replace(events=events)
