@@ -8,9 +8,12 @@ them only move elements (`MOVES`).
 
 The walk threads one state through the program, in program order. What the state is (event counters, a random
 key, nothing) is the interpreter's own affair.
+
+An operation also knows its *scope*: the names that its author gave with `jax.named_scope` to the piece of code that it
+stands in. They survive JAX's transformations, and are those of the calls that lead to it as well as its own.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,7 +25,8 @@ import numpy as np
 jex.source_info_util.register_exclusion(__file__)  # a program's lines are its author's, not this module's
 
 Rule = Callable[["Operation", list, Any, "Walk"], tuple[list, Any]]
-Walk = Callable[[Any, Sequence, Any], tuple[list, Any]]
+Walk = Callable[..., tuple[list, Any]]
+"""`walk(jaxpr, operands, state) -> (results, state)`; with `scope=`, in another scope than that of the operation."""
 
 
 class UnsupportedPrimitiveError(NotImplementedError, ValueError):
@@ -30,7 +34,17 @@ class UnsupportedPrimitiveError(NotImplementedError, ValueError):
 
 
 class Operation(NamedTuple):
-    """One step of a program, as rules see it."""
+    """One step of a program, as rules see it.
+
+    Attributes:
+        name: of its primitive.
+        primitive: JAX's own.
+        params: of the primitive.
+        inputs: shapes and dtypes of its operands, as the program has them.
+        outputs: those of its results.
+        source: the line of the program that it comes from.
+        scope: names of the scopes that it stands in, outermost first; transformations (`jvp`, `vmap`) are left out.
+    """
 
     name: str
     primitive: Any
@@ -38,6 +52,13 @@ class Operation(NamedTuple):
     inputs: tuple[jax.ShapeDtypeStruct, ...]
     outputs: tuple[jax.ShapeDtypeStruct, ...]
     source: str
+    scope: tuple[Hashable, ...] = ()
+
+    def called_from(self, source: str, scope: tuple[Hashable, ...]) -> "Operation":
+        """The operation within a call: what JAX's own functions are made of stands at the line of their call."""
+        if self.source and not scope:
+            return self
+        return self._replace(source=self.source or source, scope=scope + self.scope)
 
     def bind(self, *operands: Any) -> list:
         """Apply the primitive itself to operands of its own kind and return its results as a list."""
@@ -114,7 +135,9 @@ def run(
     """
     operations = _decoder()
 
-    def walk(jaxpr: Any, operands: Sequence, state: Any, caller: str = "a line unknown to JAX") -> tuple[list, Any]:
+    def walk(
+        jaxpr: Any, operands: Sequence, state: Any, *, caller: str = UNKNOWN, scope: tuple[Hashable, ...] = ()
+    ) -> tuple[list, Any]:
         constants = getattr(jaxpr, "consts", ())
         jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
         environment = dict(zip(jaxpr.invars, operands, strict=True))
@@ -126,10 +149,9 @@ def run(
                 return lift(atom.val, atom.aval, state)
             return environment[atom], state
 
-        for equation, operation in zip(jaxpr.eqns, operations(jaxpr), strict=True):
-            if not operation.source:  # what JAX's own functions are made of stands at the line of their call
-                operation = operation._replace(source=caller)  # noqa: PLW2901
-            inside = partial(walk, caller=operation.source)
+        for equation, relative in zip(jaxpr.eqns, operations(jaxpr), strict=True):
+            operation = relative.called_from(caller, scope)
+            inside = partial(walk, caller=operation.source, scope=operation.scope)
             values = []
             for atom in equation.invars:
                 value, state = read(atom, state)
@@ -146,6 +168,9 @@ def run(
         return results, state
 
     return walk(program, operands, state)
+
+
+UNKNOWN = "a line unknown to JAX"
 
 
 def _decoder() -> Callable[[Any], list[Operation]]:
@@ -174,7 +199,14 @@ def _operation(equation: Any) -> Operation:
         tuple(map(shape, equation.invars)),
         tuple(map(shape, equation.outvars)),
         jex.source_info_util.summarize(equation.source_info),
+        _scope(equation),
     )
+
+
+def _scope(equation: Any) -> tuple[str, ...]:
+    """The names in an equation's name stack, which holds those of transformations too."""
+    stack = equation.source_info.name_stack
+    return tuple(frame.name for frame in stack.stack if type(frame).__name__ == "Scope") if len(stack) else ()
 
 
 def _replaces(update: Any) -> bool:
@@ -232,12 +264,66 @@ def uses(jaxpr: Any, name: str) -> bool:
     Returns:
         True where it does.
     """
-    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
-    return any(
-        equation.primitive.name == name
-        or any(uses(inner, name) for inner in jex.core.jaxprs_in_params(equation.params))
-        for equation in jaxpr.eqns
-    )
+    return name in primitives(jaxpr)
+
+
+def primitives(jaxpr: Any) -> frozenset[str]:
+    """The names of the primitives in a jaxpr and in all that it holds.
+
+    Args:
+        jaxpr: a jaxpr, closed or not.
+
+    Returns:
+        The names.
+    """
+    return frozenset(equation.primitive.name for equation in _equations(jaxpr))
+
+
+def scopes(jaxpr: Any) -> frozenset[str]:
+    """All names of scopes that occur in a jaxpr, or in any that it holds.
+
+    Args:
+        jaxpr: a jaxpr, closed or not.
+
+    Returns:
+        The names, as `Operation.scope` has them.
+    """
+    return frozenset(name for equation in _equations(jaxpr) for name in _scope(equation))
+
+
+def entrance(jaxpr: Any, scope: str, caller: str = UNKNOWN) -> str:
+    """The line of a program that leads into a scope.
+
+    Args:
+        jaxpr: a jaxpr, closed or not.
+        scope: a name out of `scopes(jaxpr)`.
+        caller: the line of the jaxpr itself.
+
+    Returns:
+        The line of the innermost call that the scope is not around, or of its first operation if nothing calls it.
+    """
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        line = jex.source_info_util.summarize(equation.source_info) or caller
+        if scope in _scope(equation):
+            return line if caller == UNKNOWN else caller
+        for inner in jex.core.jaxprs_in_params(equation.params):
+            if scope in scopes(inner):
+                return entrance(inner, scope, line)
+    return caller
+
+
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    """The equations of a jaxpr and of those that it holds, each jaxpr once."""
+    seen, waiting = set(), [jaxpr]
+    while waiting:
+        jaxpr = waiting.pop()
+        jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+        if id(jaxpr) in seen:
+            continue
+        seen.add(id(jaxpr))
+        for equation in jaxpr.eqns:
+            yield equation
+            waiting.extend(jex.core.jaxprs_in_params(equation.params))
 
 
 class Scan(NamedTuple):

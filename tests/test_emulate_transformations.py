@@ -294,6 +294,41 @@ def test_second_derivatives():
     np.testing.assert_array_equal(jax.hessian(emulate(f, "float16"))(x), np.diag(6 * x))
 
 
+def test_derivatives_of_every_order_are_computed_in_the_format():
+    """On numbers whose products bfloat16 holds, the derivatives of both kinds are the exact ones."""
+
+    def f(x):
+        return jnp.sum(x * x * x) + x[0] * x[1]
+
+    x = np.array([0.5, 1.5, 2], f32)
+    hessian = np.diag(6 * x) + np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0]])
+    for derivative in (jax.hessian, lambda g: jax.jacrev(jax.jacrev(g)), lambda g: jax.jacfwd(jax.grad(g))):
+        np.testing.assert_array_equal(emulate(derivative(f), "bfloat16")(x), hessian)
+    np.testing.assert_array_equal(jax.hessian(emulate(f, "float16"))(x), hessian)
+    third = emulate(jax.grad(lambda x: jnp.sum(jax.hessian(f)(x))), "bfloat16")(x)
+    np.testing.assert_array_equal(third, np.full(3, 6))
+
+
+def test_a_program_is_traced_once_for_each_kind_of_argument():
+    traced = []
+
+    def f(x, y=1.0):
+        traced.append(jnp.shape(x))
+        return x * y
+
+    e = emulate(f, "float16")
+    for x in (X, Y, jnp.asarray(X)):
+        e(x)
+        jax.jit(e)(x)
+    assert traced == [(4,)]
+    e(X[:2]), e(X, y=2.0), e(f32(1)), e(1.0), e(1)
+    assert len(traced) == 6
+    e(X[:2]), e(X, y=3.0), e(f32(2)), e(2.0), e(2)
+    with jax.enable_x64(True):
+        e(X)
+    assert len(traced) == 7
+
+
 def test_counts_beside_a_derivative():
     (value, events), g = jax.value_and_grad(emulate(lambda x: x * x, "float16", events=True), has_aux=True)(300.0)
     assert value == np.inf

@@ -16,8 +16,10 @@ from precond_lab.interpreter import (
     decode_cond,
     decode_scan,
     decode_while,
+    entrance,
     has_64_bit_leaf,
     run,
+    scopes,
     trace,
 )
 from precond_lab.truth import evaluate
@@ -258,6 +260,57 @@ def test_the_line_of_an_operation_is_the_users():
     assert (sin, tanh) == ("sin", "tanh")
     number = [int(source.split("test_interpreter.py:")[1].split(":")[0].split(" ")[0]) for source in (first, second)]
     assert number[1] == number[0] + 1
+
+
+@jax.jit
+def deep(x):
+    with jax.named_scope("deep"):
+        return jnp.tanh(x)
+
+
+def scoped(x):
+    y = deep(x)
+    with jax.named_scope("a/b(c)"):
+        y += deep(x)
+        with jax.named_scope("inner"):
+            y, _ = lax.scan(lambda c, t: (c + deep(t).sum(), None), y.sum(), x)
+    return lax.cond(y > 0, jax.named_scope("branch")(jnp.exp), jnp.log, jax.checkpoint(deep)(y))
+
+
+# of what is computed with tanh, exp and log: the last one is of the logarithm, which stands in none
+SCOPES = {("deep",), ("a/b(c)", "deep"), ("a/b(c)", "inner", "deep"), ("branch",), ()}
+
+
+@pytest.mark.parametrize("transformation", ["none", "vmap", "grad"])
+def test_scopes_are_those_of_the_author_through_calls_and_transformations(transformation):
+    """`deep` is traced once by JAX, and stands where it is called."""
+    f, argument = scoped, jnp.asarray(x)
+    if transformation == "vmap":
+        f, argument = jax.vmap(scoped), argument[None]
+    elif transformation == "grad":
+        f = jax.grad(scoped)
+    seen = set()
+
+    def rule(operation, operands, state, walk):
+        if operation.name == "cond":
+            for branch in operation.params["branches"]:
+                walk(branch, list(operands[1:]), state)
+        if operation.name in {"tanh", "exp", "log"}:
+            seen.add(tuple(name for name in operation.scope if name != "rematted_computation"))
+        return native_rule(operation, operands, state, walk)
+
+    program = trace(f, (argument,))
+    run(program.jaxpr, [argument], 0, lambda _: rule, lift)
+    assert {tuple(dict.fromkeys(names)) for names in seen} == SCOPES
+    assert scopes(program.jaxpr) - {"rematted_computation"} == {"deep", "a/b(c)", "inner", "branch"}
+
+
+def test_the_entrance_to_a_scope_is_the_line_of_the_call_that_leads_to_it():
+    first = scoped.__code__.co_firstlineno
+    program = trace(scoped, (x,))
+    assert f"test_interpreter.py:{first + 1}:" in entrance(program.jaxpr, "deep")
+    assert f"test_interpreter.py:{first + 3}:" in entrance(program.jaxpr, "a/b(c)")
+    assert "unknown" in entrance(trace(jnp.sin, (x,)).jaxpr, "nowhere")
 
 
 def test_arguments_are_arrays_or_numbers():
