@@ -310,3 +310,10 @@ def test_inputs_are_rounded_and_come_out_as_numbers_of_the_format(format):
     x = landmarks(formats.named(format))
     got = emulate(lambda x: x, format)(x)
     assert_same_bits(got, round_to(x, format))
+
+
+@pytest.mark.parametrize("arithmetic", [Arithmetic("bfloat16", carrier="float32"), "float16"], ids=str)
+def test_every_nan_that_comes_in_stays_one(arithmetic):
+    """Also a signaling one, whose payload is rounded away, and one full of ones, to which nothing can be added."""
+    x = np.array([0x7FFFFFFF, 0x7F800001, 0xFFFFFFFF, 0xFF800001], np.uint32).view(np.float32)
+    assert np.isnan(emulate(lambda x: x * 1, arithmetic)(x)).all()

@@ -28,7 +28,8 @@ from precond_lab.diagnosis.logdet_condition import pivots
 from precond_lab.preconditioners import logdet
 from precond_lab.truth.logdet import Status, direction, logdet_projection
 
-NAMES = sorted(pl.formats.NAMED)
+# Formats that are computed in; the laws hold beyond them, but narrower ones leave no chain that does not degenerate.
+NAMES = ("bfloat16", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "tfloat32")
 EVERY_FORMAT = pytest.mark.parametrize("name", NAMES)
 seeds = st.integers(0, 2**32 - 1)
 CHAINS, LENGTH = 1024, 5  # one shape, so that each format compiles once

@@ -209,10 +209,8 @@ REFUSED = {
     "triangular_solve": lambda A: jax.scipy.linalg.solve_triangular(A, A),
     "fft": lambda A: jnp.abs(jnp.fft.rfft(A)),
     "pure_callback": lambda A: jax.pure_callback(np.sin, jax.ShapeDtypeStruct(A.shape, A.dtype), A),
-    "conv_general_dilated": lambda A: lax.conv(A[None, None], A[None, None], (1, 1), "SAME"),
     "debug_callback": lambda A: jax.debug.print("{}", A),
     "complex": lambda A: lax.complex(A, A),
-    "cumlogsumexp": lambda A: lax.cumlogsumexp(A) + 1,
     "nextafter": lambda A: jnp.nextafter(A, A),
     "scatter_apply": lambda A: A.at[0].apply(jnp.sin),
 }
@@ -268,8 +266,7 @@ def test_whole_numbers_that_the_format_lacks_are_rounded():
 @pytest.mark.parametrize(
     "f",
     [
-        lambda x: x.astype(jnp.float8_e4m3),
-        lambda x: jax.lax.reduce_precision(x, 8, 0),
+        lambda x: jax.lax.reduce_precision(x, 12, 5),
         lambda x: x.at[0].apply(jnp.sin),
     ],
 )

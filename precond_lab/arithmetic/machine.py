@@ -1,21 +1,22 @@
 """An arithmetic bound to its carrier: values enter, are settled on the format after every operation, and leave."""
 
-import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from precond_lab.arithmetic import events, formats
+from precond_lab.arithmetic import draws as random
+from precond_lab.arithmetic import events, formats, meshes
+from precond_lab.arithmetic.carriers import narrow, widen
 from precond_lab.arithmetic.formats import Format
 from precond_lab.arithmetic.primitives import KINDS, Kind
-from precond_lab.arithmetic.rounding import narrow, round_bits, widen
-from precond_lab.arithmetic.specification import Arithmetic
+from precond_lab.arithmetic.rounding import round_bits
+from precond_lab.arithmetic.specification import NEAREST, Arithmetic, within, without_randomness
 
-GENERATOR = "threefry2x32"  # whatever JAX's default may be: a run is a function of its inputs and its seed
+DIRECTED = frozenset({"toward_zero", "up", "down", "odd"})
+"""The modes in which the exact result must not be passed by: an infinity of the carrier may stand for a number."""
 
 
 class State(NamedTuple):
@@ -37,15 +38,21 @@ class Machine:
     Attributes:
         arithmetic: what is emulated.
         counting: whether events are counted.
+        wide: the carrier's dtype, where it must be another than the arithmetic's own because several are at work.
+        together: the names of mesh axes along which devices do the same work, and so draw the same bits.
+        line: where the events of the operation at hand are counted; None: all in one place.
     """
 
     arithmetic: Arithmetic
     counting: bool = False
+    wide: str | None = None
+    together: frozenset = frozenset()
+    line: Any = None
 
     @property
     def carrier(self) -> Any:
         """The dtype of this machine's floating-point values."""
-        return jnp.dtype(self.arithmetic.carrier_dtype)
+        return jnp.dtype(self.wide or self.arithmetic.carrier_dtype)
 
     def start(self) -> State:
         """The state before the first operation."""
@@ -72,23 +79,30 @@ class Machine:
         Returns:
             The results, in the carrier, and the state after.
         """
-        format = format or self.arithmetic.result
-        bits, draws = None, state.draws
-        if draws is not None:
-            key = jax.random.wrap_key_data(jnp.asarray(_key_words(self.arithmetic.seed)), impl=GENERATOR)
-            bits = _random_bits(jax.random.fold_in(key, draws), raw)
-            draws = draws + jnp.uint32(1)
+        format, mode = format or self.arithmetic.result, self.arithmetic.rounding
+        words, draws = None, state.draws
+        if mode == "stochastic":
+            seed = meshes.on_this_device(random.seed_words(self.arithmetic.seed), raw, self.together)
+            unsigned = jnp.uint32 if raw.dtype == jnp.float32 else jnp.uint64
+            words = random.words(seed, draws, raw.shape, unsigned)
+            draws += jnp.uint32(1)
         finite = raw
         may_overflow = self.arithmetic.carrier != "auto" or KINDS.get(name) is Kind.LIBRARY
-        if self.arithmetic.rounding == "toward_zero" and may_overflow:  # then the format overflows too
+        if mode in DIRECTED and may_overflow:  # then the largest finite number stands for what the carrier has lost
             largest = jnp.copysign(jnp.finfo(raw.dtype).max, raw)
             finite = jnp.where(events.overflowed(raw, name, operands), largest, raw)
-        rounded = round_bits(finite, format, self.arithmetic.rounding, bits)
+        rounded = round_bits(finite, format, mode, words, self.arithmetic.random_bits, False)
         counted = state.events
         if counted is not None:
-            new = events.count(raw, rounded, name, operands, format, self.arithmetic.rounding)
-            counted = jax.tree.map(jnp.add, counted, new)
-        return self.carry(rounded), State(draws, counted)
+            # A barrier: the compiler would else compute the whole program up to here once more for every counter.
+            raw, rounded = lax.optimization_barrier((raw, rounded))
+            new = events.count(raw, rounded, name, operands, format, mode)
+            counted = self.tally(counted, new)
+        return self.carry(rounded), state._replace(draws=draws, events=counted)
+
+    def tally(self, counted: Any, new: events.Events) -> Any:
+        """The counts so far and the new ones."""
+        return jax.tree.map(jnp.add, counted, new) if self.line is None else self.line.add(counted, new)
 
     def carry(self, x: jax.Array) -> jax.Array:
         """A float32 or float64 array in the carrier, bit by bit, subnormals included."""
@@ -105,6 +119,7 @@ class Machine:
             x = x.astype(jnp.float32)
         if x.dtype == jnp.float32 and self.carrier == jnp.float64:
             x = widen(x)
+        x = _with_one_nan(x)  # a NaN from outside may be a signaling one, or full of ones
         return self.settle(x, state, name, (x,))
 
     def _from_integer(self, x: jax.Array) -> jax.Array:
@@ -123,36 +138,50 @@ class Machine:
         x = jnp.asarray(x, dtype)
         if not is_float(dtype):
             return lax.optimization_barrier(x) if jnp.issubdtype(dtype, jnp.number) else x, state
-        nearest = Machine(
-            self.arithmetic
-            if self.arithmetic.rounding != "stochastic"
-            else Arithmetic(self.arithmetic.format, carrier=self.arithmetic.carrier_dtype),  # pyright: ignore
-            self.counting,
-        )
-        value, new = nearest.enter(x, State(None, state.events), "constant")
-        return lax.optimization_barrier(value), State(state.draws, new.events)
+        nearest = replace(self, arithmetic=without_randomness(self.arithmetic), wide=self.carrier.name)
+        value, new = nearest.enter(x, state._replace(draws=None), "constant")
+        return lax.optimization_barrier(value), new._replace(draws=state.draws)
 
     def leave(self, x: jax.Array, dtype: Any) -> jax.Array:
-        """A value of the machine as an array of a native dtype; exact wherever the dtype can hold the format."""
+        """A value of the machine as an array of a native dtype; exact wherever the dtype can hold the format.
+
+        Where it cannot, the value is rounded to the dtype, in the arithmetic's mode (to nearest if that is stochastic).
+        """
+        if not is_float(x.dtype):
+            return x.astype(dtype)
+        x = _with_one_nan(x)
         if x.dtype == dtype or not is_float(dtype):
             return x.astype(dtype)
         if jnp.dtype(dtype) == jnp.float64:
             return widen(x)
-        if x.dtype == jnp.float64:
-            # round first to the dtype itself: going through float32 would round twice
-            x = narrow(round_bits(x, formats.named(jnp.dtype(dtype).name), "nearest_even"))
-        return x.astype(dtype)
+        native = formats.named(jnp.dtype(dtype).name)
+        if not within(self.arithmetic.result, native):
+            x = round_bits(x, native, without_randomness(self.arithmetic).rounding)
+        return (narrow(x) if x.dtype == jnp.float64 else x).astype(dtype)
 
     def add(self, a: jax.Array, b: jax.Array, state: State, format: Format | None = None) -> tuple[jax.Array, State]:
         """The sum, rounded once."""
-        raw = a + b if self.arithmetic.rounding == "nearest_even" else sum_to_odd(a, b)
-        return self.settle(raw, state, "add", (a, b), format)
+        return self.settle(self._sum(a, b), state, "add", (a, b), format)
+
+    def _sum(self, a: jax.Array, b: jax.Array, *, exact: bool = False) -> jax.Array:
+        """The sum in the carrier, fit to be rounded again. Rounding down, one that is exactly 0 is -0 (IEEE 754)."""
+        raw = a + b if self.arithmetic.rounding in NEAREST and not exact else sum_to_odd(a, b)
+        if self.arithmetic.rounding != "down":
+            return raw
+        minus = (raw == 0) & (jnp.signbit(a) | jnp.signbit(b))
+        return jnp.where(minus, jnp.asarray(-0.0, raw.dtype), raw)
 
     def multiply(
         self, a: jax.Array, b: jax.Array, state: State, format: Format | None = None
     ) -> tuple[jax.Array, State]:
         """The product, rounded once. Exact in the carrier before that, as it has twice the bits."""
         return self.settle(a * b, state, "mul", (a, b), format)
+
+    def fma(
+        self, a: jax.Array, b: jax.Array, c: jax.Array, state: State, format: Format | None = None
+    ) -> tuple[jax.Array, State]:
+        """The value of a b + c, rounded once: the product is exact in the carrier, the sum is rounded to odd in it."""
+        return self.settle(self._sum(a * b, c, exact=True), state, "fma", (a, b, c), format)
 
     def divide(self, a: jax.Array, b: jax.Array, state: State) -> tuple[jax.Array, State]:
         """The quotient, rounded once.
@@ -163,24 +192,9 @@ class Machine:
         return self.settle(a / jnp.where(jnp.isnan(a), a, b), state, "div", (a, b))
 
 
-@functools.cache
-def _key_words(seed: int) -> np.ndarray:
-    """The key of a seed, computed beforehand: a program may be lowered after x64 mode has ended."""
-    low, high = (np.uint32(word & 0xFFFFFFFF) for word in (seed, seed >> 32))
-    with jax.ensure_compile_time_eval():
-        return np.asarray(jax.random.key_data(jax.random.fold_in(jax.random.key(low, impl=GENERATOR), high)))
-
-
-def _random_bits(key: jax.Array, like: jax.Array) -> jax.Array:
-    """One random word for every element, as wide as the element.
-
-    Two halves are joined here rather than drawn as 64 bits: a program may be lowered after x64 mode has ended, and JAX
-    would then draw 32.
-    """
-    if like.dtype == jnp.float32:
-        return jax.random.bits(key, like.shape, jnp.uint32)
-    high, low = jax.random.bits(key, (2, *like.shape), jnp.uint32).astype(jnp.uint64)
-    return high << jnp.uint64(32) | low
+def _with_one_nan(x: jax.Array) -> jax.Array:
+    """The same numbers, every NaN the canonical one: between operations NaNs are whatever the hardware makes."""
+    return jnp.where(jnp.isnan(x), jnp.asarray(jnp.nan, x.dtype), x)
 
 
 def is_float(dtype: Any) -> bool:

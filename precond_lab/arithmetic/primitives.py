@@ -28,7 +28,7 @@ _GROUPS: dict[Kind, frozenset[str]] = {
     Kind.CALL: frozenset(CALLS),
     Kind.MOVE: MOVES,
     Kind.EXACT: _names("""
-        abs clamp cummax cummin eq eq_to ge gt is_finite le le_to lt lt_to max min ne neg reduce_max reduce_min sort
+        abs clamp cummax cummin eq eq_to ge gt is_finite le le_to lt lt_to max min ne neg sort
         top_k reduce_window_max reduce_window_min zeros_like add_dependency copy_to_host_async
     """),
     # floor and its kin leave a format in which 1, or the next integer, is no number
@@ -39,9 +39,11 @@ _GROUPS: dict[Kind, frozenset[str]] = {
         regularized_incomplete_beta rsqrt sin sinh tan tanh zeta
     """),
     Kind.SPECIAL: _names("""
+        reduce_max reduce_min empty empty2 conv_general_dilated reduce_window reduce_window_sum select_and_scatter_add
         argmax argmin bitcast_convert_type cond convert_element_type cumprod cumsum dot_general integer_pow iota
-        one_minus_square polynomial reduce_precision reduce_prod reduce_sum scan scatter-add scatter-max
-        scatter-min scatter-mul scatter-sub square while
+        one_minus_square polynomial reduce_precision reduce_prod reduce_sum scan scatter-add scatter-max scatter-min
+        scatter-mul scatter-sub square while cumlogsumexp reduce shard_map psum psum_invariant pmax pmin all_gather
+        all_gather_invariant all_gather_reduced reduce_scatter all_to_all ppermute axis_index pbroadcast
     """),
     Kind.INTEGER: _names("""
         and clz mulhi multiple_of not or population_count random_bits random_clone random_fold_in random_seed
@@ -60,25 +62,23 @@ _GROUPS: dict[Kind, frozenset[str]] = {
         call_exported custom_partitioning mpmd_map
     """),
     Kind.DEVICE: _names("""
-        accum_grad_in_ref addupdate after_all all_gather all_gather_done all_gather_invariant all_gather_reduced
-        all_gather_reduced_start all_gather_start all_to_all all_to_all_done all_to_all_start axis_index box_get box_set
-        buffer_callback call_hi_primitive_linearized check compute_on core_map create_linear
-        create_token dce_sink debug_callback debug_print delay dma_start dma_wait empty_ref free_ref freeze get
-        get_barrier_semaphore get_global inspect_sharding io_callback jaxpr_call linear_call log_extend
+        accum_grad_in_ref addupdate after_all all_gather_done all_gather_reduced_start all_gather_start all_to_all_done
+        all_to_all_start box_get box_set buffer_callback call_hi_primitive_linearized check compute_on core_map
+        create_linear create_token dce_sink debug_callback debug_print delay dma_start dma_wait empty_ref free_ref
+        freeze get get_barrier_semaphore get_global inspect_sharding io_callback jaxpr_call linear_call log_extend
         log_read masked_load masked_swap matmul_acc_lhs matmul_pop matmul_push_rhs new_box new_log new_ref num_programs
-        pbroadcast pbroadcast_done pbroadcast_start pin pmax pmin ppermute ppermute_done ppermute_start
-        precv preduced program_id psend psum psum_done psum_invariant psum_invariant_start psum_start pure_callback
-        ragged_all_to_all reduce_scatter reduce_scatter_done reduce_scatter_start reduced_vary_cast_p run_scoped
-        run_state semaphore_read semaphore_signal semaphore_wait shape_assertion shard_alike shard_map stage swap
-        trace_value unpin unreachable unreduced_psum unreduced_psum_start unreduced_reduce_scatter
-        unreduced_reduce_scatter_start vary_unreduced_cast_p with_memory_space_constraint xla_metadata_value fusible
-        remat_opt broadcast_to tie pbroadcast_dynamic reduced_vary_cast relayout unreduced_pmax unreduced_pmin
-        vary_unreduced_cast
+        pbroadcast_done pbroadcast_start pin ppermute_done ppermute_start precv preduced program_id psend psum_done
+        psum_invariant_start psum_start pure_callback ragged_all_to_all reduce_scatter_done reduce_scatter_start
+        reduced_vary_cast_p run_scoped run_state semaphore_read semaphore_signal semaphore_wait shape_assertion
+        shard_alike stage swap trace_value unpin unreachable unreduced_psum unreduced_psum_start
+        unreduced_reduce_scatter unreduced_reduce_scatter_start vary_unreduced_cast_p with_memory_space_constraint
+        xla_metadata_value fusible remat_opt broadcast_to tie pbroadcast_dynamic reduced_vary_cast relayout
+        unreduced_pmax unreduced_pmin vary_unreduced_cast
     """),
     Kind.REFUSED: _names("""
-        bitcast complex conj conv_general_dilated cumlogsumexp custom_jvp_call_jaxpr custom_lin empty empty2 imag
-        nextafter pack_dtype pack_elementwise real reduce reduce_window reduce_window_sum select_and_gather_add
-        select_and_scatter scatter_apply select_and_scatter_add unpack_dtype unpack_elementwise
+        bitcast complex conj custom_jvp_call_jaxpr custom_lin imag
+        nextafter pack_dtype pack_elementwise real select_and_gather_add
+        select_and_scatter scatter_apply unpack_dtype unpack_elementwise
     """),
 }
 

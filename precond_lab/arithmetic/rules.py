@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from precond_lab import interpreter
-from precond_lab.arithmetic import formats, sums
+from precond_lab.arithmetic import convolutions, devices, expansions, formats, products, scatter_sums, sums, windows
 from precond_lab.arithmetic.formats import Format
-from precond_lab.arithmetic.machine import Machine, State, is_float
+from precond_lab.arithmetic.limits import off_the_limit
+from precond_lab.arithmetic.machine import DIRECTED, Machine, State, is_float
 from precond_lab.arithmetic.primitives import KINDS, REFUSALS, Kind
 from precond_lab.arithmetic.rounding import round_bits
 from precond_lab.arithmetic.specification import within
@@ -38,10 +39,14 @@ def rule_for(machine: Machine, operation: Operation) -> Rule:
     dtypes = [x.dtype for x in (*operation.inputs, *operation.outputs)]
     if any(jnp.issubdtype(d, jnp.complexfloating) for d in dtypes):
         raise operation.refuse("emulate", "complex numbers are not emulated; work on real and imaginary parts")
+    if kind is Kind.OPAQUE:
+        return expansions.rule_of(machine, operation)
     if kind in REFUSALS:
         raise operation.refuse("emulate", kind.value)
-    if operation.name in SPECIAL and (any(map(is_float, dtypes)) or operation.name in CONTROL):
+    if operation.name in SPECIAL and (any(map(is_float, dtypes)) or operation.name in CONTROL | devices.RULES.keys()):
         return partial(SPECIAL[operation.name], machine)
+    if operation.name == "neg" and not machine.arithmetic.result.signed_zero:
+        kind = Kind.ROUNDED  # the negative of zero is not a number of the format
     return partial(_ELEMENTWISE[kind] if any(is_float(x.dtype) for x in operation.outputs) else _bind, machine)
 
 
@@ -65,6 +70,8 @@ def _library(machine: Machine, operation: Operation, operands: list, state: Stat
     trusted = 2 * machine.arithmetic.result.precision <= TRUSTED.precision
     if operation.name in WITH_EXACT_RESULTS and trusted and raw[0].dtype == jnp.float64:
         raw = [round_bits(x, TRUSTED, "nearest_even") for x in raw]
+    if machine.arithmetic.rounding in DIRECTED:
+        raw = [off_the_limit(operation.name, operands, x) for x in raw]
     return _settle_all(machine, operation, raw, operands, state)
 
 
@@ -183,6 +190,13 @@ def _bitcast(machine: Machine, operation: Operation, operands: list, state: Stat
     return [result], state
 
 
+def _extreme(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
+    """The largest or smallest element, or NaN if there is one: XLA on a CPU passes over the NaNs of a large array."""
+    (x,), axes = operands, operation.params["axes"]
+    (result,) = operation.bind(x)
+    return [jnp.where(jnp.any(jnp.isnan(x), axis=axes), jnp.asarray(jnp.nan, x.dtype), result)], state
+
+
 def _arg_extreme(
     machine: Machine, operation: Operation, operands: list, state: State, walk: Walk
 ) -> tuple[list, State]:
@@ -191,8 +205,8 @@ def _arg_extreme(
     JAX lowers its own argmax when the whole program is compiled, which may be after x64 mode has ended.
     """
     x, (axis,) = operands[0], operation.params["axes"]
-    reduce = jnp.max if operation.name == "argmax" else jnp.min
-    hit = (x == reduce(x, axis=axis, keepdims=True)) | jnp.isnan(x)
+    reduce, invalid = jnp.max if operation.name == "argmax" else jnp.min, jnp.isnan(operands[0])
+    hit = jnp.where(jnp.any(invalid, axis=axis, keepdims=True), invalid, x == reduce(x, axis=axis, keepdims=True))
     dtype = operation.outputs[0].dtype
     position = lax.broadcasted_iota(dtype, x.shape, axis)
     return [jnp.min(jnp.where(hit, position, jnp.asarray(x.shape[axis], dtype)), axis=axis)], state
@@ -213,6 +227,12 @@ def _iota(machine: Machine, operation: Operation, operands: list, state: State, 
     integers = lax.broadcasted_iota(jnp.int64, params["shape"], params["dimension"])
     value, state = machine.constant(integers.astype(jnp.float64), jnp.float64, state)
     return [value], state
+
+
+def _empty(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
+    """A place for numbers that nobody reads, as derivatives of conditionals have it."""
+    out = operation.outputs[0]
+    return [jnp.zeros(out.shape, machine.carrier if is_float(out.dtype) else out.dtype)], state
 
 
 def _scan(machine: Machine, operation: Operation, operands: list, state: State, walk: Walk) -> tuple[list, State]:
@@ -261,7 +281,8 @@ def _cond(machine: Machine, operation: Operation, operands: list, state: State, 
 WITH_EXACT_RESULTS = frozenset({"cbrt", "exp2", "log2", "pow", "rsqrt"})
 TRUSTED = Format("trusted bits of float64", 48, *formats.WIDEST[1:])
 
-CONTROL = frozenset({"scan", "while", "cond"})
+CONTROL = frozenset({"scan", "while", "cond", "shard_map"})
+"""What holds pieces of the program, which may compute although no number goes in or comes out."""
 
 SPECIAL: dict[str, MachineRule] = {
     "add": _add,
@@ -275,11 +296,15 @@ SPECIAL: dict[str, MachineRule] = {
     "convert_element_type": _convert,
     "reduce_precision": _reduce_precision,
     "bitcast_convert_type": _bitcast,
+    "reduce_max": _extreme,
+    "reduce_min": _extreme,
     "argmax": _arg_extreme,
     "argmin": _arg_extreme,
     "scatter-max": _scatter_extreme,
     "scatter-min": _scatter_extreme,
     "iota": _iota,
+    "empty": _empty,
+    "empty2": _empty,
     "scan": _scan,
     "while": _while,
     "cond": _cond,
@@ -287,10 +312,17 @@ SPECIAL: dict[str, MachineRule] = {
     "reduce_prod": sums.reduce_prod,
     "cumsum": sums.cumulative,
     "cumprod": sums.cumulative,
-    "dot_general": sums.dot_general,
-    "scatter-add": sums.scatter_combine,
-    "scatter-sub": sums.scatter_combine,
-    "scatter-mul": sums.scatter_combine,
+    "cumlogsumexp": sums.cumulative_logsumexp,
+    "reduce": sums.reduce,
+    "dot_general": products.dot_general,
+    "conv_general_dilated": convolutions.conv_general_dilated,
+    "reduce_window": windows.reduce_window,
+    "reduce_window_sum": windows.reduce_window_sum,
+    "select_and_scatter_add": windows.select_and_scatter_add,
+    "scatter-add": scatter_sums.scatter_combine,
+    "scatter-sub": scatter_sums.scatter_combine,
+    "scatter-mul": scatter_sums.scatter_combine,
+    **devices.RULES,
 }
 
 _ELEMENTWISE: dict[Kind, MachineRule] = {
