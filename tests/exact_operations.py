@@ -1,7 +1,7 @@
 """Exact operations on floats, for the scalar interpreter.
 
-Floats go in. Out comes the exact result: a nonzero fraction, or a float that is a zero, an infinity or NaN. Library
-functions are evaluated to 50 digits and rounded as a perfect float64 library would.
+Floats go in. Out comes the exact result: a nonzero fraction, or a float that is a zero, an infinity or NaN. That of a
+library function is exact to some 270 digits, and on the right side of the limits that it approaches.
 """
 
 import math
@@ -34,14 +34,43 @@ def signed_zero(minus):
     return -0.0 if minus else 0.0
 
 
-def add(a, b):
+def add(a, b, down=False):
+    """The sum; one that vanishes is minus zero if both terms are negative, and under rounding down if either is."""
     if not (math.isfinite(a) and math.isfinite(b)):
         return rough(a) + rough(b)
-    return Fraction(a) + Fraction(b) or signed_zero(negative(a) and negative(b))
+    return Fraction(a) + Fraction(b) or vanishing(negative(a), negative(b), down)
 
 
-def sub(a, b):
-    return add(a, -b)
+def vanishing(first, second, down):
+    return signed_zero((first or second) if down else (first and second))
+
+
+def sub(a, b, down=False):
+    return add(a, -b, down)
+
+
+def fma(a, b, c, down=False):
+    """a b + c."""
+    if not all(map(math.isfinite, (a, b, c))):
+        return rough(a) * rough(b) + rough(c)
+    return Fraction(a) * Fraction(b) + Fraction(c) or vanishing(negative(a) != negative(b), negative(c), down)
+
+
+def exact_sum(*terms, down=False):
+    """The sum of any number of terms."""
+    if not all(map(math.isfinite, terms)):
+        return sum(map(rough, terms))
+    minus = [negative(x) for x in terms]
+    return sum(map(Fraction, terms)) or signed_zero(any(minus) if down else all(minus))
+
+
+def exact_dot(*operands, down=False):
+    """The sum of the products of the first half of the operands with the second."""
+    pairs = list(zip(operands[: len(operands) // 2], operands[len(operands) // 2 :], strict=True))
+    if not all(map(math.isfinite, operands)):
+        return sum(rough(a) * rough(b) for a, b in pairs)
+    minus = [negative(a) != negative(b) for a, b in pairs]
+    return sum(Fraction(a) * Fraction(b) for a, b in pairs) or signed_zero(any(minus) if down else all(minus))
 
 
 def mul(a, b):
@@ -82,22 +111,28 @@ def identity(a):
     return Fraction(a) if math.isfinite(a) and a != 0 else a
 
 
-def reciprocal_root(x):
-    return 1 / mpmath.sqrt(x)
-
-
 # Library functions: by mpmath, and by NumPy where an operand is zero or infinite.
 LIBRARY = {
     "exp": (mpmath.exp, np.exp),
     "exp2": (lambda x: mpmath.power(2, x), np.exp2),
     "expm1": (mpmath.expm1, np.expm1),
     "log": (mpmath.log, np.log),
+    "log2": (lambda x: mpmath.log(x, 2), np.log2),
     "log1p": (mpmath.log1p, np.log1p),
     "tanh": (mpmath.tanh, np.tanh),
+    "sinh": (mpmath.sinh, np.sinh),
+    "cosh": (mpmath.cosh, np.cosh),
     "logistic": (lambda x: 1 / (1 + mpmath.exp(-x)), lambda x: 1 / (1 + np.exp(-x))),
-    "rsqrt": (reciprocal_root, lambda x: 1 / np.sqrt(x)),
+    "rsqrt": (lambda x: 1 / mpmath.sqrt(x), lambda x: 1 / np.sqrt(x)),
     "sin": (mpmath.sin, np.sin),
     "cos": (mpmath.cos, np.cos),
+    "tan": (mpmath.tan, np.tan),
+    "asin": (mpmath.asin, np.arcsin),
+    "acos": (mpmath.acos, np.arccos),
+    "atan": (mpmath.atan, np.arctan),
+    "asinh": (mpmath.asinh, np.arcsinh),
+    "acosh": (mpmath.acosh, np.arccosh),
+    "atanh": (mpmath.atanh, np.arctanh),
     "erf": (mpmath.erf, math.erf),
     "erfc": (mpmath.erfc, math.erfc),
     "erf_inv": (mpmath.erfinv, lambda x: x if x == 0 else math.nan),
@@ -105,22 +140,26 @@ LIBRARY = {
     "pow": (mpmath.power, np.power),
     "atan2": (mpmath.atan2, np.arctan2),
 }
-FLOAT64_PRECISION = 53
-TRUSTED_PRECISION = 48  # of float64 results of functions that can hit a number of a format, or a tie, exactly
-HIT_EXACTLY = frozenset({"cbrt", "exp2", "log2", "pow", "rsqrt"})
+# A result this near to a number of a format, or to a tie of two, is that number: there are bits enough to tell sin(x)
+# from x at the smallest float32, and 1 from the tanh of all but large arguments. Those lie beyond LIMIT.
+BITS, SPARE = 960, 60
+LIMITS = {"tanh": 1, "erf": 1, "logistic": 1, "expm1": 1, "erfc": 2}  # in magnitude
+LIMIT = 25.0  # erf and erfc come within 2**-900 of their limits there, the others within 2**-36
 BEYOND_FLOAT64 = 1100
 
 
 def library(name):
     exact, at_special = LIBRARY[name]
-    precision = TRUSTED_PRECISION if name in HIT_EXACTLY else FLOAT64_PRECISION
 
     def evaluate(*operands):
         if any(x == 0 or not math.isfinite(x) for x in operands):
             with np.errstate(all="ignore"):
                 return identity(float(at_special(*map(np.float64, operands))))
-        with mpmath.workdps(50):
-            y = exact(*map(mpmath.mpf, operands))
+        with mpmath.workprec(BITS):
+            try:
+                y = exact(*map(mpmath.mpf, operands))
+            except ValueError:  # not in the domain
+                return math.nan
             if isinstance(y, mpmath.mpc):
                 return math.nan
             if not mpmath.isfinite(y) or y == 0:
@@ -128,10 +167,12 @@ def library(name):
             man, exp = mpmath.frexp(abs(y))
             if abs(exp) > BEYOND_FLOAT64:
                 size = power_of_two(BEYOND_FLOAT64 if exp > 0 else -BEYOND_FLOAT64)
-            else:  # what a perfect float64 library would return
-                size = Fraction(int(mpmath.nint(mpmath.ldexp(man, precision))))
-                size *= power_of_two(int(exp) - precision)
-            return size if y > 0 else -size
+            else:
+                size = Fraction(int(mpmath.nint(mpmath.ldexp(man, BITS - SPARE))))
+                size *= power_of_two(int(exp) - BITS + SPARE)
+        if size == LIMITS.get(name) and abs(operands[0]) > LIMIT:
+            size -= power_of_two(SPARE - BITS)  # every limit is approached from the side of zero
+        return size if y > 0 else -size
 
     return evaluate
 

@@ -10,27 +10,30 @@ import itertools
 import math
 from collections import Counter
 from fractions import Fraction
+from functools import partial, reduce
 
 import jax
 import jax.extend as jex
 import jax.numpy as jnp
 import numpy as np
-from exact_operations import ROUNDED, add, binade, div, identity, mul, power_of_two
+from array_moves import as_list, leading, moved, spread
+from exact_operations import (
+    ROUNDED,
+    add,
+    div,
+    exact_dot,
+    exact_sum,
+    fma,
+    identity,
+    mul,
+    power_of_two,
+    sub,
+)
+from scalar_rounding import beyond, largest, round_magnitude, unrounded
+
+from precond_lab.arithmetic.expansions import EXPANSIONS
 
 EVENTS = ("overflow", "underflow", "invalid", "divide_by_zero")
-
-
-def round_magnitude(m, format, rounding):
-    """The nearest or next smaller multiple of the spacing at m > 0, as if the exponent had no upper end."""
-    quantum = power_of_two(max(binade(m), format.min_exponent) - format.precision + 1)
-    k, rest = divmod(m / quantum, 1)
-    up = rounding == "nearest_even" and (rest > Fraction(1, 2) or (rest == Fraction(1, 2) and k % 2 == 1))
-    return (k + up) * quantum
-
-
-def largest(format):
-    significand = 2**format.precision - 1 - format.missing_top
-    return significand * power_of_two(format.max_exponent - format.precision + 1)
 
 
 COMPARED = {
@@ -69,12 +72,17 @@ class ScalarInterpreter:
 
     Args:
         format: the record of the format of results.
-        rounding: "nearest_even" or "toward_zero".
+        rounding: any mode but "stochastic".
         accumulate: the record of the format of partial sums; None: that of results.
+        order: of sums, as in `Arithmetic`.
+        fused: whether matrix products add products unrounded.
     """
 
-    def __init__(self, format, rounding="nearest_even", accumulate=None):
+    def __init__(self, format, rounding="nearest_even", accumulate=None, order="sequential", fused=False):
         self.format, self.rounding, self.accumulate = format, rounding, accumulate or format
+        self.order, self.fused, self.down = order, fused, rounding == "down"
+        self.add, self.sub, self.fma = (partial(exact, down=self.down) for exact in (add, sub, fma))
+        self.rounded = ROUNDED | {"add": self.add, "add_any": self.add, "sub": self.sub}
         self.counts = Counter()
 
     def __call__(self, f, *args):
@@ -88,26 +96,31 @@ class ScalarInterpreter:
     def settle(self, exact, operands, format=None):
         """Round an exact result, once, and count what happened."""
         format = format or self.format
-        beyond = {"infinity": math.inf, "nan": math.nan, "saturate": float(largest(format))}[format.overflow]
         if isinstance(exact, float):
-            result = math.copysign(beyond, exact) if math.isinf(exact) else exact
+            result = unrounded(exact, format)
             pole = math.isinf(exact) and all(map(math.isfinite, operands))
             self.counts["divide_by_zero"] += pole
             self.counts["invalid"] += math.isnan(result) and not pole and not any(map(math.isnan, operands))
             return result
-        sign, size = (1 if exact > 0 else -1), round_magnitude(abs(exact), format, self.rounding)
+        minus = exact < 0
+        if minus and not format.signed:
+            self.counts["invalid"] += 1
+            return math.nan
+        size = round_magnitude(abs(exact), format, self.rounding, minus)
+        if not format.zero:
+            size = max(size, power_of_two(format.min_exponent))
         if not format.subnormals and size < power_of_two(format.min_exponent):
             size = Fraction(0)
         self.counts["underflow"] += size == 0
         if size > largest(format):
             self.counts["overflow"] += 1
-            if self.rounding == "toward_zero":
-                size = largest(format)
-            else:
-                return sign * beyond
+            inward = {"toward_zero": True, "odd": True, "up": minus, "down": not minus}.get(self.rounding, False)
+            if not inward:
+                return math.copysign(beyond(format), -1 if minus else 1)
+            size = largest(format)
         result = float(size)
         assert Fraction(result) == size
-        return sign * result
+        return -result if minus and (result or format.signed_zero) else result
 
     def each(self, exact, *operands, format=None):
         """One operation on all elements, each rounded."""
@@ -150,18 +163,21 @@ class ScalarInterpreter:
     def step(self, equation, x):
         name, params = equation.primitive.name, equation.params
         out = [v.aval for v in equation.outvars]
-        if name in {"scan", "while", "cond"}:
+        if name in {"scan", "while", "cond", "custom_linear_solve"}:
             return getattr(self, f"do_{name}")(params, x)
         if name in {"jit", "pjit", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"}:
             called = next(params[k] for k in CALLED if k in params)
             if not hasattr(called, "consts"):
                 called = jex.core.ClosedJaxpr(called, ())
             return self.call(called, x)
+        if name in EXPANSIONS:  # the loop that stands for it is a program like any other
+            shapes = [v.aval for v in equation.invars]
+            return self.call(jax.make_jaxpr(partial(EXPANSIONS[name], **params))(*shapes), x)
         floats = [np.asarray(v).dtype == np.float64 for v in x if not hasattr(v, "_impl")]
         if not any(floats) and not any(jnp.issubdtype(a.dtype, jnp.floating) for a in out):
             return as_list(equation, equation.primitive.bind(*x, **params))
-        if name in ROUNDED:
-            return [self.each(ROUNDED[name], *x)]
+        if name in self.rounded:
+            return [self.each(self.rounded[name], *x)]
         if name in COMPARED:
             return [np.asarray(COMPARED[name](*x))]
         if name in REDUCED:
@@ -170,39 +186,71 @@ class ScalarInterpreter:
             return moved(equation, x)
         return getattr(self, f"do_{name.replace('-', '_')}")(params, x, out[0])
 
-    # Sums and products: one term after the other.
+    # Sums and products, in the order of the arithmetic.
 
-    def fold(self, exact, terms, empty, format):
+    def fold(self, terms, start, step, join):
+        """One total of a list of terms: `start` makes one of a term, `step` adds a term, `join` another total."""
+
+        def sequence(terms):
+            return reduce(step, terms[1:], start(terms[0]))
+
+        if self.order == "reversed":
+            return sequence(terms[::-1])
+        if self.order == "pairwise":
+            totals = [sequence(terms[i : i + 2]) for i in range(0, len(terms), 2)]
+            while len(totals) > 1:
+                totals = [reduce(join, totals[i : i + 2]) for i in range(0, len(totals), 2)]
+            return totals[0]
+        if self.order.startswith("blocked"):
+            size = int(self.order[len("blocked(") : -1])
+            return reduce(join, [sequence(terms[i : i + size]) for i in range(0, len(terms), size)])
+        return sequence(terms)
+
+    def sum(self, terms):
+        """Of the slices of an array, which are numbers of the format of results."""
         if not len(terms):
-            return np.full(terms.shape[1:], empty)
-        total = terms[0]
-        for term in terms[1:]:
-            total = self.each(exact, total, term, format=format)
-        return total
+            return np.zeros(terms.shape[1:])
+        if self.order == "exact":
+            return self.each(partial(exact_sum, down=self.down), *terms)
+        if self.accumulate != self.format:
+            terms = self.each(identity, terms, format=self.accumulate)
+        join = partial(self.each, self.add, format=self.accumulate)
+        return self.finish(self.fold(list(terms), lambda term: term, join, join))
 
     def finish(self, total):
         return self.each(identity, total) if self.accumulate != self.format else total
 
     def do_reduce_sum(self, params, x, out):
-        terms = leading(x[0], sorted(params["axes"]))
-        if self.accumulate != self.format:
-            terms = self.each(identity, terms, format=self.accumulate)
-        return [self.finish(self.fold(add, terms, 0.0, self.accumulate))]
+        return [self.sum(leading(x[0], sorted(params["axes"])))]
 
     def do_reduce_prod(self, params, x, out):
-        return [self.fold(mul, leading(x[0], sorted(params["axes"])), 1.0, self.format)]
+        terms, join = leading(x[0], sorted(params["axes"])), partial(self.each, mul)
+        return [self.fold(list(terms), lambda term: term, join, join) if len(terms) else np.ones(terms.shape[1:])]
 
     def do_cumsum(self, params, x, out):
-        return self.cumulate(params, x[0], add, self.accumulate, self.finish)
+        if self.order != "sequential":
+            return self.prefixes(params, x[0], self.sum)
+        terms = self.along(params, x[0])
+        if self.accumulate != self.format:
+            terms = self.each(identity, terms, format=self.accumulate)
+        totals = itertools.accumulate(terms, partial(self.each, self.add, format=self.accumulate))
+        return [self.back(params, self.finish(np.array(list(totals))))]
 
     def do_cumprod(self, params, x, out):
-        return self.cumulate(params, x[0], mul, self.format, lambda total: total)
+        join = partial(self.each, mul)
+        if self.order in {"sequential", "exact"}:
+            return [self.back(params, np.array(list(itertools.accumulate(self.along(params, x[0]), join))))]
+        return self.prefixes(params, x[0], lambda terms: self.fold(list(terms), lambda term: term, join, join))
 
-    def cumulate(self, params, x, exact, format, finish):
-        order = -1 if params["reverse"] else 1
-        terms = self.each(identity, np.moveaxis(x, params["axis"], 0)[::order], format=format)
-        totals = itertools.accumulate(terms, lambda a, b: self.each(exact, a, b, format=format))
-        return [np.moveaxis(finish(np.array(list(totals)))[::order], 0, params["axis"])]
+    def prefixes(self, params, x, total):
+        terms = self.along(params, x)
+        return [self.back(params, np.array([total(terms[: i + 1]) for i in range(len(terms))]))]
+
+    def along(self, params, x):
+        return np.moveaxis(x, params["axis"], 0)[:: -1 if params["reverse"] else 1]
+
+    def back(self, params, x):
+        return np.moveaxis(x[:: -1 if params["reverse"] else 1], 0, params["axis"])
 
     def do_dot_general(self, params, x, out):
         (a_sum, b_sum), (a_batch, b_batch) = params["dimension_numbers"]
@@ -211,8 +259,49 @@ class ScalarInterpreter:
         batch, a_free = len(a_batch), a.ndim - 1 - len(a_batch)
         a = a.reshape(*a.shape, *[1] * (b.ndim - 1 - batch))
         b = b.reshape(*b.shape[: 1 + batch], *[1] * a_free, *b.shape[1 + batch :])
-        terms = self.each(mul, a, b, format=self.accumulate)
-        return [self.finish(self.fold(add, terms, 0.0, self.accumulate)).reshape(out.shape)]
+        return [self.dot(a, b).reshape(out.shape)]
+
+    def dot(self, a, b):
+        """Sums of the products of slices; each is rounded first, or added unrounded where that is one operation."""
+        pairs = list(zip(a, b, strict=True))
+        if not pairs:
+            return np.zeros(np.broadcast_shapes(a.shape, b.shape)[1:])
+        if self.order == "exact":
+            return self.each(partial(exact_dot, down=self.down), *a, *b)
+        to_accumulator = partial(self.each, format=self.accumulate)
+
+        def start(pair):
+            return to_accumulator(mul, *pair)
+
+        def step(total, pair):
+            if self.fused:
+                return to_accumulator(self.fma, *pair, total)
+            return to_accumulator(self.add, total, start(pair))
+
+        return self.finish(self.fold(pairs, start, step, partial(to_accumulator, self.add)))
+
+    def do_conv_general_dilated(self, params, x, out):
+        """One product for every place of the window, in row-major order, and for every input feature at it."""
+        numbers, groups = params["dimension_numbers"], params["feature_group_count"]
+        image, kernel = np.transpose(x[0], numbers.lhs_spec), np.transpose(x[1], numbers.rhs_spec)
+        outputs, features, *window = kernel.shape
+        image = spread(image, params["lhs_dilation"], params["padding"])
+        batch = image.shape[0] // params["batch_group_count"]
+        shape = np.transpose(np.empty(out.shape), numbers.out_spec).shape
+        left, right = [], []
+        for place in np.ndindex(*window):
+            strided = [
+                slice(i * d, i * d + n * s, s)
+                for i, d, n, s in zip(place, params["rhs_dilation"], shape[2:], params["window_strides"], strict=True)
+            ]
+            for feature in range(features):
+                number = np.arange(outputs)
+                read = image[:, number // (outputs // groups) * features + feature, *strided]
+                member = number // (outputs // params["batch_group_count"])
+                left.append(np.stack([read[m * batch : (m + 1) * batch, o] for o, m in enumerate(member)], axis=1))
+                right.append(kernel[:, feature, *place].reshape(1, outputs, *[1] * len(window)))
+        total = self.dot(np.array(left), np.array(right))
+        return [np.transpose(total, np.argsort(numbers.out_spec))]
 
     def do_integer_pow(self, params, x, out):
         base, n, power = x[0], abs(params["y"]), None
@@ -224,18 +313,35 @@ class ScalarInterpreter:
         power = np.ones(out.shape) if power is None else power
         return [self.each(div, np.float64(1.0), power) if params["y"] < 0 else power]
 
-    def do_scatter_add(self, params, x, out):
+    def do_one_minus_square(self, params, x, out):
+        one = np.float64(1.0)
+        return [self.each(mul, self.each(add, one, x[0]), self.each(add, one, -np.asarray(x[0])))]
+
+    def do_scatter_add(self, params, x, out, combine=None):
         """Every update is sent on its own, as a one among integer zeros, to find out where it goes."""
-        result, indices, updates = x[0].copy(), x[1], x[2]
+        result, indices, updates = x
+        terms = {place: [number] for place, number in np.ndenumerate(result)}
         for i in np.ndindex(updates.shape):
             lone = np.zeros(updates.shape, np.int32)
             lone[i] = 1
             target = jax.lax.scatter_add(
                 jnp.zeros(result.shape, jnp.int32), indices, lone, params["dimension_numbers"], mode=params["mode"]
             )
-            place = np.asarray(target) == 1
-            result[place] = self.each(add, result[place], updates[i])
+            for place in np.argwhere(np.asarray(target) == 1):
+                terms[tuple(place)].append(updates[i])
+        result, join = result.copy(), partial(self.each, combine or self.add)
+        for place, numbers in terms.items():
+            if len(numbers) > 1 and self.order == "exact" and combine is None:
+                result[place] = self.each(partial(exact_sum, down=self.down), *numbers)
+            elif len(numbers) > 1:
+                result[place] = self.fold(numbers, lambda term: term, join, join)
         return [result]
+
+    def do_scatter_sub(self, params, x, out):
+        return self.do_scatter_add(params, [*x[:2], -x[2]], out)
+
+    def do_scatter_mul(self, params, x, out):
+        return self.do_scatter_add(params, x, out, mul)
 
     # Casts, order, control flow.
 
@@ -295,36 +401,11 @@ class ScalarInterpreter:
             lanes = [np.reshape(proceed, (*proceed.shape, *[1] * (np.ndim(v) - proceed.ndim))) for v in values]
             values = [np.where(lane, a, b) for lane, a, b in zip(lanes, new, values, strict=True)]
 
+    def do_custom_linear_solve(self, params, x):
+        lengths = params["const_lengths"]
+        first = lengths.matvec + lengths.vecmat
+        return self.call(params["jaxprs"].solve, [*x[first : first + lengths.solve], *x[sum(lengths) :]])
+
     def do_cond(self, params, x):
         index = min(max(int(x[0]), 0), len(params["branches"]) - 1)
         return self.call(params["branches"][index], x[1:])
-
-
-def as_list(equation, results):
-    results = results if equation.primitive.multiple_results else [results]
-    return [r if jax.dtypes.issubdtype(r.dtype, jax.dtypes.prng_key) else np.asarray(r) for r in results]
-
-
-def leading(x, summed, batch=()):
-    """The summed axes first and flattened, then the batch axes, then the rest."""
-    rest = [i for i in range(x.ndim) if i not in {*summed, *batch}]
-    x = np.transpose(x, (*summed, *batch, *rest))
-    return x.reshape(-1 if x.size else math.prod(x.shape[: len(summed)]), *x.shape[len(summed) :])
-
-
-def moved(equation, x):
-    """Let JAX move the positions of the numbers, then look up which numbers came to lie where."""
-    is_float = [np.asarray(v).dtype == np.float64 for v in x]
-    floats = [np.asarray(v) for v, real in zip(x, is_float, strict=True) if real]
-    numbers = np.concatenate([*map(np.ravel, floats), [np.nan]])
-    starts = iter(np.cumsum([0, *(v.size for v in floats)]))
-    positions = [
-        jnp.asarray(next(starts) + np.arange(v.size).reshape(v.shape), jnp.int32) if real else v
-        for v, real in zip(x, is_float, strict=True)
-    ]
-    params = dict(equation.params)
-    if "fill_value" in params:
-        params["fill_value"] = numbers.size - 1
-    if equation.primitive.name == "scatter":
-        params["update_jaxpr"], params["update_consts"] = None, ()
-    return [numbers[i] for i in as_list(equation, equation.primitive.bind(*positions, **params))]
