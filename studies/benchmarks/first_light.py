@@ -11,7 +11,6 @@ which; this one keeps the memory that it has:
 """
 
 import argparse
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from measure import Buffer, Entry, Sampler, interleaved, machine, sampler, table, threads, today, write
+from measure import (
+    Buffer,
+    Entry,
+    Sampler,
+    compilation,
+    interleaved,
+    machine,
+    sampler,
+    size,
+    table,
+    threads,
+    today,
+    write,
+)
 
 from precond_lab import Arithmetic, emulate, formats, round_to
 from precond_lab.arithmetic.rounding import ROUNDINGS, round_bits
@@ -62,12 +74,12 @@ ARITHMETICS = {
 }
 
 
-def size(n: int) -> str:
-    """A size as the table's head has it, a big one as ``1e6``."""
-    return f"{n:.0e}".replace("e+0", "e") if n >= 10**4 else str(n)
-
-
 # Rounding
+
+
+def rounded(x: jax.Array, *words: jax.Array, format: formats.Format, rounding: str) -> jax.Array:
+    """The kernel, with random words if the mode needs them."""
+    return round_bits(x, format, rounding, *words)
 
 
 def rounding_samplers(n: int, dtype: type) -> dict[str, Sampler]:
@@ -76,7 +88,7 @@ def rounding_samplers(n: int, dtype: type) -> dict[str, Sampler]:
     host = generator.standard_normal(n).astype(dtype)
     other = np.empty_like(host)
     buffer = Buffer(jnp.array(host))
-    bits = jax.random.bits(jax.random.key(0), (n,), jnp.uint32 if dtype is np.float32 else jnp.uint64)
+    words = jax.random.bits(jax.random.key(0), (n,), jnp.uint32 if dtype is np.float32 else jnp.uint64)
 
     def numpy_copy() -> np.ndarray:
         np.copyto(other, host)
@@ -88,12 +100,9 @@ def rounding_samplers(n: int, dtype: type) -> dict[str, Sampler]:
     }
     for format in formats.NAMED.values():
         for rounding in ROUNDINGS:
-            kernel = partial(round_bits, format=format, rounding=rounding)
-            if ROUNDINGS[rounding].random:
-                call = buffer.through(lambda x, bits, f=kernel: f(x, random_bits=bits), bits)
-            else:
-                call = buffer.through(kernel)
-            calls[f"{format}, {rounding}"] = call
+            given = (words,) if ROUNDINGS[rounding].random else ()
+            kernel = partial(rounded, format=format, rounding=rounding)
+            calls[f"{format}, {rounding}"] = buffer.through(kernel, *given)
     x, key = jnp.array(host), jax.random.key(1)
     calls["`round_to` as called, bfloat16"] = partial(round_to, x, "bfloat16")
     calls["`round_to` as called, bfloat16, stochastic"] = partial(round_to, x, "bfloat16", "stochastic", key=key)
@@ -167,18 +176,6 @@ def measure_products(title: str, scale: Scale) -> list[Entry]:
 # Compilation
 
 
-def compilation(make: Callable[[], Callable], arguments: tuple) -> Sampler:
-    """A sampler of the time from a Python function to a compiled program, nothing being cached."""
-
-    def sample() -> float:
-        jax.clear_caches()
-        start = time.perf_counter()
-        jax.jit(make()).lower(*arguments).compile()
-        return time.perf_counter() - start
-
-    return sample
-
-
 def measure_compilation(title: str, scale: Scale) -> list[Entry]:
     """Trace and compile: the projection, and a sequential dot product."""
     x = jnp.ones(scale.product)
@@ -213,7 +210,7 @@ SECTIONS = (
     Section(
         "Rounding float32 arrays",
         "The kernel of `round_to` in G elements/s; in brackets its time against a copy, a negation in place. "
-        "It writes where it reads (the array is donated); for stochastic rounding the random bits are given. "
+        "It writes where it reads (the array is donated); for stochastic rounding the random words are given. "
         "The last two rows are `round_to` as a user calls it: with a fresh result, and with the random bits "
         "drawn from the key. At 1e4 elements the time is that of calling a compiled JAX program.",
         measure_rounding,

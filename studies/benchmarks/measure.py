@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +28,11 @@ ALLOCATOR = (
     "XLA_FLAGS",
 )
 """What decides whether big blocks of memory go back to the system, to be faulted in again at every call."""
+
+
+def number(x: float) -> str:
+    """A figure with three digits, or more if it has more before the point."""
+    return f"{x:,.0f}" if x >= 1000 else f"{x:.3g}"
 
 
 class Timing(NamedTuple):
@@ -65,8 +71,8 @@ class Entry(NamedTuple):
     def __str__(self) -> str:
         """The rate or the time, then the ratio."""
         seconds = self.timing.seconds
-        figure = f"{self.work / seconds:.3g}" if self.work else f"{1e3 * seconds:.3g} ms"
-        return f"{figure} ({self.timing.ratio:.3g}x)"
+        time = f"{number(seconds)} s" if seconds >= 1 else f"{number(1e3 * seconds)} ms"
+        return f"{number(self.work / seconds) if self.work else time} ({number(self.timing.ratio)}x)"
 
 
 class Buffer:
@@ -177,22 +183,64 @@ def machine(device: Device) -> list[str]:
     ]
 
 
-def table(entries: Iterable[Entry]) -> list[str]:
+def table(entries: Iterable[Entry], marks: Mapping[tuple[str, str], str] = MappingProxyType({})) -> list[str]:
     """Lay out one section: a row a case, a column a size.
 
     Args:
         entries: the cells.
+        marks: what is to be written after a figure, or where there is none, by case and column.
 
     Returns:
         Lines of a Markdown table.
     """
     cells = {(entry.case, entry.column): str(entry) for entry in entries}
+    for place, mark in marks.items():
+        cells[place] = f"{cells.get(place, '')} {mark}".strip()
     rows, columns = dict.fromkeys(row for row, _ in cells), dict.fromkeys(column for _, column in cells)
     return [
         f"| | {' | '.join(columns)} |",
         "|---" * (len(columns) + 1) + "|",
         *(f"| {row} | {' | '.join(cells.get((row, column), '') for column in columns)} |" for row in rows),
     ]
+
+
+def size(n: int) -> str:
+    """A size as the table's head has it, a big one as ``1e6``."""
+    return f"{n:.0e}".replace("e+0", "e") if n >= 10**4 else str(n)
+
+
+def pin(cores: int) -> int:
+    """Keep this process to some of its cores, before JAX starts its threads.
+
+    Args:
+        cores: how many; 0 for all that it may use.
+
+    Returns:
+        How many it may use from now on.
+    """
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    return threads()
+
+
+def compilation(make: Callable[[], Callable], arguments: tuple) -> Sampler:
+    """A sampler of the time from a Python function to a compiled program, nothing being cached.
+
+    Args:
+        make: makes the function.
+        arguments: of the function.
+
+    Returns:
+        The sampler.
+    """
+
+    def sample() -> float:
+        jax.clear_caches()
+        start = time.perf_counter()
+        jax.jit(make()).lower(*arguments).compile()
+        return time.perf_counter() - start
+
+    return sample
 
 
 def today() -> str:
