@@ -12,6 +12,7 @@ from precond_lab.training.idx import ImageFileError, encode, load_images
 MNIST = Path(__file__).parents[1].parent / "shared" / "data" / "mnist"
 LEVELS = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3) * 4
 CONTENT = encode(LEVELS)
+ZIPPED = gzip.compress(CONTENT, mtime=0)  # without the time of day, which would make another test name every second
 LABELS = b"\x00\x00\x08\x01" + np.array(5, ">u4").tobytes() + bytes(5)
 
 
@@ -20,7 +21,7 @@ LABELS = b"\x00\x00\x08\x01" + np.array(5, ">u4").tobytes() + bytes(5)
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_what_is_written_is_read(tmp_path, part, separator, suffix):
     name = f"{part}-images{separator}idx3-ubyte{suffix}"
-    (tmp_path / name).write_bytes(gzip.compress(CONTENT) if suffix else CONTENT)
+    (tmp_path / name).write_bytes(ZIPPED if suffix else CONTENT)
     (tmp_path / f"{part}-labels{separator}idx1-ubyte").write_bytes(LABELS)
     images = load_images(tmp_path)
     assert images.pixels.dtype == np.float32
@@ -34,12 +35,12 @@ def test_what_is_written_is_read(tmp_path, part, separator, suffix):
 
 def test_training_images_are_preferred_to_test_images(tmp_path):
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(encode(LEVELS[:1]))
-    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(CONTENT))
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(ZIPPED)
     assert len(load_images(tmp_path).pixels) == 5
 
 
 def test_a_single_file_of_images_is_found_under_any_name(tmp_path):
-    (tmp_path / "fashion.bin").write_bytes(gzip.compress(CONTENT))
+    (tmp_path / "fashion.bin").write_bytes(ZIPPED)
     (tmp_path / "notes.txt").write_text("an unrelated file")
     (tmp_path / "classes").write_bytes(LABELS)
     assert load_images(tmp_path).source == "fashion.bin"
@@ -58,22 +59,28 @@ def test_levels_span_zero_to_one(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (CONTENT[:-1], "truncated: 5 images of 4 x 3 take 60 bytes, there are 59"),
-        (CONTENT + b"\x00", "too long: 5 images of 4 x 3 take 60 bytes, there are 61"),
-        (CONTENT[:10], "cut off in its header"),
-        (b"", "begins with nothing"),
-        (b"\x00\x00\x08", "begins with 000008"),
-        (b"<html>not found</html>", "begins with 3c68746d"),
-        (b"\x00\x00\x0d\x03" + CONTENT[4:], "begins with 00000d03"),  # single precision, not bytes
-        (b"\x00\x00\x08\x02" + CONTENT[4:], "has 2 dimensions; images have 3"),
-        (LABELS, "holds labels"),
-        (encode(LEVELS[:0]), "declares 0 images"),
-        (b"\x00\x00\x08\x03" + b"\xff" * 12, "truncated: 4294967295 images"),  # no allocation of that size
-        (gzip.compress(CONTENT)[:-9], "corrupt or cut off"),
-        (gzip.compress(CONTENT)[:12], "corrupt or cut off"),
-        (gzip.compress(CONTENT)[:-8] + bytes(8), "corrupt or cut off"),  # wrong checksum
-        (gzip.compress(CONTENT)[:10] + b"\xff" * 30, "corrupt or cut off"),
-        (gzip.compress(CONTENT[:-1]), "truncated"),
+        pytest.param(CONTENT[:-1], "truncated: 5 images of 4 x 3 take 60 bytes, there are 59", id="cut off by a byte"),
+        pytest.param(
+            CONTENT + b"\x00", "too long: 5 images of 4 x 3 take 60 bytes, there are 61", id="a byte too long"
+        ),
+        pytest.param(CONTENT[:10], "cut off in its header", id="half a header"),
+        pytest.param(b"", "begins with nothing", id="empty"),
+        pytest.param(b"\x00\x00\x08", "begins with 000008", id="three bytes"),
+        pytest.param(b"<html>not found</html>", "begins with 3c68746d", id="a page"),
+        pytest.param(
+            b"\x00\x00\x0d\x03" + CONTENT[4:], "begins with 00000d03", id="another type"
+        ),  # single precision, not bytes
+        pytest.param(b"\x00\x00\x08\x02" + CONTENT[4:], "has 2 dimensions; images have 3", id="two dimensions"),
+        pytest.param(LABELS, "holds labels", id="labels"),
+        pytest.param(encode(LEVELS[:0]), "declares 0 images", id="no images"),
+        pytest.param(
+            b"\x00\x00\x08\x03" + b"\xff" * 12, "truncated: 4294967295 images", id="absurd size"
+        ),  # no allocation of that size
+        pytest.param(ZIPPED[:-9], "corrupt or cut off", id="gzip cut off"),
+        pytest.param(ZIPPED[:12], "corrupt or cut off", id="gzip header alone"),
+        pytest.param(ZIPPED[:-8] + bytes(8), "corrupt or cut off", id="gzip with a wrong checksum"),
+        pytest.param(ZIPPED[:10] + b"\xff" * 30, "corrupt or cut off", id="gzip of nonsense"),
+        pytest.param(gzip.compress(CONTENT[:-1], mtime=0), "truncated", id="gzip of a file cut off"),
     ],
 )
 def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path, content, message):
@@ -101,7 +108,7 @@ def test_a_wrong_folder_is_named_with_what_is_wrong(tmp_path):
     with pytest.raises(ImageFileError, match="is a file; give the folder"):
         load_images(tmp_path / "train-labels-idx1-ubyte")
     (tmp_path / "one").write_bytes(CONTENT)
-    (tmp_path / "two").write_bytes(gzip.compress(CONTENT))
+    (tmp_path / "two").write_bytes(ZIPPED)
     with pytest.raises(ImageFileError, match=r"several files of images \(one, two\)"):
         load_images(tmp_path)
 
