@@ -254,19 +254,6 @@ def _expanded(primitive: Any, inputs: Sequence[jax.ShapeDtypeStruct]) -> Any:
     return jax.make_jaxpr(flat)(*inputs)
 
 
-def uses(jaxpr: Any, name: str) -> bool:
-    """Whether a primitive occurs in a jaxpr, or in any that it holds.
-
-    Args:
-        jaxpr: a jaxpr, closed or not.
-        name: of the primitive.
-
-    Returns:
-        True where it does.
-    """
-    return name in primitives(jaxpr)
-
-
 def primitives(jaxpr: Any) -> frozenset[str]:
     """The names of the primitives in a jaxpr and in all that it holds.
 

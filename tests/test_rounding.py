@@ -17,11 +17,11 @@ from jax import lax
 from rational_rounding import Computed, Enumerated, Listed, around, as_float, magnitude, rounded, table
 
 from precond_lab.arithmetic import draws, formats
-from precond_lab.arithmetic.carriers import CARRIERS
+from precond_lab.arithmetic.carriers import CARRIERS, narrow, widen
 from precond_lab.arithmetic.formats import NAMED, Format, p3109
 from precond_lab.arithmetic.grids import grid_of
 from precond_lab.arithmetic.kernels import _is_plain, _magic_works, _scaling_works
-from precond_lab.arithmetic.rounding import ROUNDINGS, leaves, narrow, round_bits, round_to, widen
+from precond_lab.arithmetic.rounding import ROUNDINGS, leaves, round_bits, round_to
 
 AWKWARD = [
     Format("fp4", 2, 0, 2, overflow="saturate"),

@@ -17,8 +17,8 @@ import numpy as np
 from jax import lax
 
 from precond_lab.arithmetic import formats
+from precond_lab.arithmetic.carriers import widen
 from precond_lab.arithmetic.formats import Format
-from precond_lab.arithmetic.rounding import widen
 
 SUM_DIGIT = 30
 """Bits of a digit in sums: 2^32 of them add up within 62 bits."""

@@ -10,14 +10,14 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from precond_lab.arithmetic import draws
-from precond_lab.arithmetic.carriers import CARRIERS, Carrier, narrow, widen
+from precond_lab.arithmetic.carriers import CARRIERS, Carrier
 from precond_lab.arithmetic.formats import named
 from precond_lab.arithmetic.grids import grid_of
 from precond_lab.arithmetic.kernels import round_code
 from precond_lab.arithmetic.modes import ROUNDINGS, Rounding
 from precond_lab.arithmetic.record import Format
 
-__all__ = ["ROUNDINGS", "Rounding", "leaves", "narrow", "round_bits", "round_to", "widen"]
+__all__ = ["ROUNDINGS", "Rounding", "leaves", "round_bits", "round_to"]
 
 
 def _carrier(x: jax.Array | np.ndarray) -> Carrier:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from precond_lab.arithmetic.rounding import CARRIERS, Carrier
+from precond_lab.arithmetic.carriers import CARRIERS, Carrier
 
 
 class Parts(NamedTuple):

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from precond_lab.arithmetic.carriers import widen
 from precond_lab.arithmetic.formats import Format
 from precond_lab.arithmetic.machine import sum_to_odd
 from precond_lab.arithmetic.matrix_units import MatrixUnit
-from precond_lab.arithmetic.rounding import round_bits, widen
+from precond_lab.arithmetic.rounding import round_bits
 
 LOWEST = -126
 """The exponent that a zero term has in the alignment: that of the smallest normal float32."""

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from precond_lab.interpreter import Program, has_64_bit_leaf, run, trace, uses
+from precond_lab.interpreter import Program, has_64_bit_leaf, primitives, run, trace
 from precond_lab.truth.multiprecision import Reals, published
 from precond_lab.truth.primitives import is_floating
 from precond_lab.truth.rules import lift, rule_for
@@ -92,7 +92,7 @@ def _trace(f: Callable, leaves: Sequence, tree: Any) -> tuple[Program, Callable[
     given = [_placeholder(x) for x in leaves]
     try:
         program = _traced(f, [_promoted(x) for x in given], tree, wide)
-        if not uses(program.jaxpr, "random_bits"):
+        if "random_bits" not in primitives(program.jaxpr):
             return program, wide
     except TypeError:
         pass
