@@ -88,6 +88,7 @@ class Steps(NamedTuple):
 def steps(H, g, tolerance) -> Steps:
     factor, kept = logdet.stabilize(H, tolerance)
     psi, s = logdet.schur_complements(H)
+    psi = psi[0, :-1]
     L, edge = factor.L[0, :-1], H[1, :-1]
     y = jnp.concatenate([g[:-1] + L * g[1:], g[-1:]])
     z = factor.D * y

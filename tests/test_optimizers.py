@@ -12,6 +12,7 @@ from precond_lab import optimizers
 OPTIMIZERS = {
     "sonew": optimizers.sonew,
     "sonew diagonal": lambda rate, **more: optimizers.sonew(rate, band=0, **more),
+    "sonew band 2": lambda rate, **more: optimizers.sonew(rate, band=2, averaging="compensated", **more),
 }
 PARAMS = {"w": jnp.arange(12.0).reshape(3, 4) / 8 - 0.5, "b": jnp.array([1.0, -2.0]), "s": jnp.array(0.5)}
 
@@ -149,6 +150,30 @@ def test_numpy_arrays_of_float64_are_taken(make):
     }
 
 
-def test_other_bands_are_refused():
-    with pytest.raises(ValueError, match="band 2"):
-        optimizers.sonew(0.1, band=2)
+def test_the_state_has_as_many_numbers_a_parameter_as_said():
+    for band in (0, 1, 4):
+        for averaging, numbers in (("average", band + 2), ("increment", band + 2), ("compensated", 2 * band + 3)):
+            state = optimizers.scale_by_sonew(band, averaging=averaging).init(jnp.zeros(100))
+            assert sum(x.size for x in jax.tree.leaves(state) if x.ndim) == numbers * 100
+
+
+def test_the_tolerance_follows_the_format_of_the_statistics():
+    """An edge of 1 - beta^2 = 0.01: above 2u in float32, below it in bfloat16, whose 2u is kept by hand in both."""
+    G = jnp.array([[1.0, 1.0], [1.0, 0.8]])
+    for arithmetic, kept in (("float32", 2.0**-23), ("bfloat16", 2.0**-7)):
+        steps = []
+        for tolerance in (None, kept, 0.5):
+            optimizer = optimizers.scale_by_sonew(arithmetic=arithmetic, epsilon=0.0, beta2=0.5, tolerance=tolerance)
+            state = optimizer.init(G[0])
+            for g in G:
+                updates, state = optimizer.update(g, state)
+            steps.append(np.asarray(updates))
+        np.testing.assert_array_equal(steps[0], steps[1])
+        assert np.any(steps[0] != steps[2])
+
+
+def test_misuse_is_refused():
+    with pytest.raises(ValueError, match="band -1"):
+        optimizers.sonew(0.1, band=-1)
+    with pytest.raises(ValueError, match="unknown averaging 'mean'"):
+        optimizers.sonew(0.1, averaging="mean")

@@ -1,15 +1,25 @@
-"""SONew: steps preconditioned by the tridiagonal LogDet projection of the gradients' statistics."""
+"""SONew: steps preconditioned by the banded LogDet projection of the gradients' statistics."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from precond_lab.arithmetic.emulate import emulate
-from precond_lab.arithmetic.formats import Format
+from precond_lab.arithmetic.formats import Format, named
 from precond_lab.arithmetic.specification import Arithmetic
 from precond_lab.preconditioners import logdet
+
+Averaging = Literal["average", "increment", "compensated"]
+AVERAGING: Mapping[str, Callable] = MappingProxyType({
+    "average": logdet.average,
+    "increment": logdet.average_by_increment,
+    "compensated": logdet.average_compensated,
+})
+"""How statistics decay, by name."""
 
 
 class SonewState(NamedTuple):
@@ -26,12 +36,12 @@ class TensorState(NamedTuple):
     """The state of one tensor of n entries, as one chain.
 
     Attributes:
-        statistics: exponential average of the band of g g^T, and its weight.
+        statistics: exponential average of the band of g g^T with its weight, compensated where that was asked for.
         momentum: exponential average of g, [n].
         momentum_weight: the sum of its weights.
     """
 
-    statistics: logdet.Statistics
+    statistics: logdet.Statistics | logdet.Compensated
     momentum: jax.Array
     momentum_weight: jax.Array
 
@@ -42,11 +52,11 @@ def sonew(
     arithmetic: Arithmetic | Format | str | None = None,
     **settings: Any,
 ) -> optax.GradientTransformation:
-    """SONew with diagonal or tridiagonal preconditioner (NeurIPS 2023), grafted to the norm of Adam's step.
+    """SONew with a banded preconditioner (NeurIPS 2023), grafted to the norm of Adam's step.
 
     Args:
         learning_rate: a number or a schedule.
-        band: 0 (diagonal) or 1 (tridiagonal).
+        band: number of subdiagonals: 0 (diagonal), 1 (tridiagonal), 2, ...
         arithmetic: the arithmetic in which statistics, projection and direction are computed and kept; None for the
             gradients' own dtype. The learning rate is applied outside of it.
         **settings: of `scale_by_sonew`.
@@ -74,7 +84,8 @@ def scale_by_sonew(
     beta2: float = 0.95,
     epsilon: float = 1e-6,
     floor: float = 1e-16,
-    tolerance: float = 0.0,
+    tolerance: float | None = None,
+    averaging: Averaging = "average",
 ) -> optax.GradientTransformationExtraArgs:
     """The direction of SONew, without the learning rate.
 
@@ -87,30 +98,36 @@ def scale_by_sonew(
     a zero step too: in float16 that is |g| below about 2^-8, so scale the loss.
 
     Args:
-        band: 0 (diagonal) or 1 (tridiagonal).
+        band: number of subdiagonals: 0 (diagonal), 1 (tridiagonal), 2, ...
         arithmetic: emulated, or None.
         beta1: decay of the momentum.
         beta2: decay of the statistics.
         epsilon: damping, relative to the one-norm of H.
         floor: least damping.
-        tolerance: of Algorithm 3, relative to the diagonal; twice the unit roundoff of the format that holds the
-            statistics keeps the direction trustworthy.
+        tolerance: of Algorithm 3, relative to the diagonal; None for twice the unit roundoff of the format that holds
+            the statistics, below which what it keeps may be rounding noise.
+        averaging: how the statistics decay: "average" as published, which in bfloat16 stagnates from a decay of 0.99
+            on; "increment", more accurate at the same cost; "compensated", with a second number for each.
 
     Returns:
-        An optax transformation; extra arguments are ignored. State: (b + 2) n numbers. Cost: about 40 n flops.
+        An optax transformation; extra arguments are ignored. State: (b + 2) n numbers, (2b + 3) n where compensated.
+        Cost: about 40 n flops on a chain.
 
     Raises:
-        ValueError: the band is neither 0 nor 1.
+        ValueError: the band is negative, or the averaging unknown.
     """
-    if band not in {0, 1}:
-        raise ValueError(f"band {band} given; supported are 0 (diagonal) and 1 (tridiagonal)")
+    if averaging not in AVERAGING:
+        raise ValueError(f"unknown averaging {averaging!r}; known are {', '.join(AVERAGING)}")
+    average = AVERAGING[averaging]
+    logdet.within(1, band)  # refuses a negative band
 
     def direction(state: TensorState, g: jax.Array, decay1: Any, decay2: Any, rest: tuple) -> tuple:
-        statistics = logdet.average(state.statistics, g, decay2)
+        statistics = average(state.statistics, g, decay2)
         momentum = decay1 * state.momentum + (1 - decay1) * g
         weight = decay1 * state.momentum_weight + (1 - decay1)
         m = momentum / weight
-        H = logdet.damp(logdet.corrected(statistics), rest[0], rest[1])
+        plain = statistics.statistics if isinstance(statistics, logdet.Compensated) else statistics
+        H = logdet.damp(logdet.corrected(plain), rest[0], rest[1])
         H, m = _without_dead_entries(H, m)
         u = logdet.apply(_finite_factor(H, rest[2]), m)
         adam = m / jnp.sqrt(H[0])
@@ -123,11 +140,10 @@ def scale_by_sonew(
     def initialize(tensor: jax.Array) -> TensorState:
         tensor = jnp.asarray(tensor)
         zero = jnp.zeros((), tensor.dtype)
-        return TensorState(
-            logdet.initialize(tensor.size, band=band, epsilon=zero),
-            jnp.zeros(tensor.size, tensor.dtype),
-            zero,
-        )
+        statistics = logdet.initialize(tensor.size, band=band, epsilon=zero)
+        if averaging == "compensated":
+            statistics = logdet.compensate(statistics)
+        return TensorState(statistics, jnp.zeros(tensor.size, tensor.dtype), zero)
 
     def init(params: Any) -> SonewState:
         return SonewState(jax.tree.map(initialize, params))
@@ -140,7 +156,8 @@ def scale_by_sonew(
             if g.size == 0:
                 results.append((g, tensor))
                 continue
-            decay1, decay2, *rest = (jnp.asarray(x, g.dtype) for x in (beta1, beta2, epsilon, floor, tolerance))
+            gamma = _tolerance(arithmetic, g.dtype) if tolerance is None else tolerance
+            decay1, decay2, *rest = (jnp.asarray(x, g.dtype) for x in (beta1, beta2, epsilon, floor, gamma))
             u, new = step(tensor, logdet.chain(g), decay1, decay2, tuple(rest))
             results.append((logdet.unchain(u, g.shape), new))
         directions, states = zip(*results, strict=True) if results else ((), ())
@@ -149,20 +166,31 @@ def scale_by_sonew(
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore
 
 
+def _tolerance(arithmetic: Arithmetic | Format | str | None, dtype: Any) -> float:
+    """Twice the unit roundoff of the format in which the statistics are kept."""
+    if arithmetic is None:
+        return logdet.default_tolerance(dtype)
+    if not isinstance(arithmetic, Arithmetic):
+        arithmetic = Arithmetic(arithmetic)
+    kept_in = arithmetic.storage if isinstance(arithmetic.storage, Format) else arithmetic.format
+    return 2 * named(kept_in).unit_roundoff
+
+
 def _without_dead_entries(H: jax.Array, m: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The problem without the entries of H_ii = 0: their edges cut, one on the diagonal, no momentum."""
     dead = H[0] == 0  # a NaN is not dead: it is to be seen in the step
-    either = dead | jnp.concatenate([dead[1:], dead[:1]])
-    H = logdet.cut(H, jnp.broadcast_to(~either, H[1:].shape))
+    n, band = len(dead), H.shape[0] - 1
+    ends = jnp.stack([jnp.roll(dead, -k) for k in range(1, band + 1)]) if band else jnp.zeros((0, n), bool)
+    H = logdet.cut(H, ~(dead | ends) & logdet.within(n, band))
     H = jnp.concatenate([jnp.where(dead, jnp.ones_like(H[:1]), H[:1]), H[1:]])
     return H, jnp.where(dead, jnp.zeros_like(m), m)
 
 
 def _finite_factor(H: jax.Array, tolerance: jax.Array) -> logdet.Factor:
-    """The stabilized projection: an edge of infinite D is dropped, and where 1 / H_ii is infinite D is zero."""
+    """The stabilized projection: vertices of infinite D end segments, and where 1 / H_ii is infinite D is zero."""
     factor, kept = logdet.stabilize(H, tolerance)
-    kept &= jnp.isfinite(factor.D)
-    factor = logdet.project(logdet.cut(H, kept))
+    kept &= logdet.edges_between_cuts(~jnp.isfinite(factor.D), len(kept))
+    factor = logdet.project(H, kept)
     return factor._replace(D=jnp.where(jnp.isinf(factor.D), jnp.zeros_like(factor.D), factor.D))
 
 

@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-_MODULES = ("banded", "logdet")
+_MODULES = ("logdet",)
 
 
 def __getattr__(name: str) -> ModuleType:
