@@ -1,0 +1,1 @@
+"""The statistics of SONew carried in low precision: what is lost, and what keeps it."""
