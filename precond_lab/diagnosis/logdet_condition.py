@@ -16,12 +16,16 @@ responds by 1 + 2 beta^2 / (1 - beta^2) times that, to one of either diagonal en
 times that; the supremum is the sum of the magnitudes. The diagonal of X responds less.
 
 A stored H_{i+1,i} = 0 is no edge: relative perturbations leave it zero, and X_{i+1,i} with it.
+
+Wider bands have no such forms: see :func:`~precond_lab.diagnosis.logdet_band_condition.band_condition`.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from precond_lab.diagnosis.logdet_band_condition import band_direction_condition
 
 
 class ProjectionCondition(NamedTuple):
@@ -157,17 +161,18 @@ def direction_condition(
     || |J| |(H, g)| ||_2 / || |u| ||_2, with J the derivative of u: to first order, rounding every entry of H and g in a
     format of unit roundoff v changes u by at most v times this, relative to its norm (a mixed condition number,
     Gohberg and Koltracht 1993). On a chain X is the sum over the kept edges of the inverses of their 2 x 2 blocks of H,
-    less (m_j - 1) / H_jj at each vertex j with m_j kept edges, and the derivative is taken of that, term by term.
+    less (m_j - 1) / H_jj at each vertex j with m_j kept edges, and the derivative is taken of that, term by term. On
+    any other band it is taken by :func:`~precond_lab.diagnosis.logdet_band_condition.band_direction_condition`.
 
     Args:
-        H: ``[2, n]``.
+        H: ``[b+1, n]``.
         g: ``[n]``.
-        kept: bool ``[1, n]``, the edges of the reduced graph; None for all.
-        exact_pivots: :func:`pivots` of H, if at hand.
+        kept: bool ``[b, n]``, the edges of the reduced graph; None for all.
+        exact_pivots: :func:`pivots` of H, if at hand; of a chain alone.
 
     Returns:
         The condition number; infinite where a kept edge has pivot zero, a diagonal entry is not positive, or u is zero.
-        Cost: O(n), in float64.
+        Cost: O(n), in float64; O(n b^3) on a band.
 
     Raises:
         ValueError: for shapes other than these.
@@ -176,10 +181,12 @@ def direction_condition(
         >>> round(direction_condition([[4.0, 4.0], [2.0, 0.0]], [1.0, -1.0]), 12)
         4.0
     """
+    if np.ndim(H) != 2 or np.shape(H)[0] != 2:
+        return band_direction_condition(H, g, kept)
     H, g = _banded(H), np.asarray(g, np.float64)
     n = H.shape[1]
-    if H.shape[0] != 2 or g.shape != (n,):
-        raise ValueError(f"H of shape {H.shape} and g of shape {g.shape} given; [2, n] and [n] are needed")
+    if g.shape != (n,):
+        raise ValueError(f"H of shape {H.shape} and g of shape {g.shape} given; [b+1, n] and [n] are needed")
     mask = np.ones(n - 1, bool) if kept is None else np.asarray(kept, bool)[0, :-1]
     pivot = pivots(H) if exact_pivots is None else exact_pivots
     with np.errstate(all="ignore"):
@@ -205,7 +212,7 @@ def direction_condition(
 def _banded(H: ArrayLike) -> np.ndarray:
     H = np.asarray(H).astype(np.float64)
     if H.ndim != 2 or H.shape[0] not in {1, 2} or H.shape[1] == 0:
-        raise ValueError(f"a band of shape {H.shape} given; supported are [1, n] and [2, n]")
+        raise ValueError(f"a band of shape {H.shape} given; supported are [1, n] and [2, n]; else band_condition")
     return H
 
 
