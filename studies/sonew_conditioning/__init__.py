@@ -1,0 +1,1 @@
+"""Condition numbers and breakdown thresholds of the LogDet projection, over enumerated significands."""
