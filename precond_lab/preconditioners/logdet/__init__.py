@@ -30,6 +30,7 @@ from precond_lab.preconditioners.logdet.blocks import (
     stabilize_blocks,
 )
 from precond_lab.preconditioners.logdet.chains import chain, unchain
+from precond_lab.preconditioners.logdet.chunks import Direction, direction_in_chunks, stabilized_in_chunks
 from precond_lab.preconditioners.logdet.gradient_scaling import Scaled, rescaled, scaled
 from precond_lab.preconditioners.logdet.projection import (
     Factor,
@@ -42,6 +43,7 @@ from precond_lab.preconditioners.logdet.projection import (
     project,
     schur_complements,
 )
+from precond_lab.preconditioners.logdet.sharding import direction_on_devices, stabilized_on_devices
 from precond_lab.preconditioners.logdet.stabilization import Stabilization, default_tolerance, iterate, stabilize
 from precond_lab.preconditioners.logdet.statistics import (
     Compensated,
@@ -62,6 +64,7 @@ from precond_lab.preconditioners.logdet.statistics import (
 __all__ = [
     "BlockFactor",
     "Compensated",
+    "Direction",
     "Factor",
     "Rule",
     "Scaled",
@@ -85,6 +88,8 @@ __all__ = [
     "damp",
     "damp_absolute",
     "default_tolerance",
+    "direction_in_chunks",
+    "direction_on_devices",
     "edges",
     "edges_between_cuts",
     "explicit",
@@ -110,6 +115,8 @@ __all__ = [
     "schur_complements",
     "stabilize",
     "stabilize_blocks",
+    "stabilized_in_chunks",
+    "stabilized_on_devices",
     "unchain",
     "within",
 ]

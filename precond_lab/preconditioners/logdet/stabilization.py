@@ -58,8 +58,8 @@ def stabilize(
 
     The relative rule is invariant under scaling of H, the absolute rule is not. With a relative tolerance gamma the
     condition number 2 / (1 - beta^2) that remains on a chain would be below 2 / gamma if s were exact; as s is rounded,
-    the pivots 1 - beta^2 of kept edges lie above gamma - 2u, about. gamma = 2u, for the unit roundoff u of the format in
-    which H is *stored*, guarantees signs alone; ten percent of accuracy in s needs about 20u.
+    the pivots 1 - beta^2 of kept edges lie above gamma - 2u, about. gamma = 2u, for the unit roundoff u of the format
+    in which H is *stored*, guarantees signs alone; ten percent of accuracy in s needs about 20u.
 
     Args:
         H: ``[b+1, n]``, with a positive diagonal. A zero on the diagonal has no projection: its own D is infinite, and

@@ -1,0 +1,214 @@
+r"""The direction u = X g of the LogDet projection in bounded memory, chunk by chunk of the chain.
+
+What u is at a vertex depends on the b vertices before it and the b after it alone. So a window of the chain, longer
+than a chunk by b at both ends, gives the chunk's part of u, and the same numbers as the whole chain does: those of
+:func:`apply` with the factor of :func:`project`, or of :func:`iterate`, bit for bit, in any arithmetic that rounds
+every operation by itself and without a draw. A compiler that contracts a product and a sum into one operation rounds
+once where it does so, which depends on what else it computes there; so does XLA on a CPU, unless it is told to use no
+instructions that can (``XLA_FLAGS=--xla_cpu_max_isa=AVX``).
+
+With stabilization the cuts in one window change what is found in the windows before it. A pass goes over the whole
+chain, as in :func:`iterate`, and the cuts are all that is kept from one pass to the next: three bytes a vertex.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from precond_lab.preconditioners.logdet.band import Rule, check_banded, edges_between_cuts
+from precond_lab.preconditioners.logdet.projection import Form
+from precond_lab.preconditioners.logdet.stabilization import check_tolerance, default_tolerance
+from precond_lab.preconditioners.logdet.windows import (
+    DIRECTION,
+    Interpreter,
+    Judgment,
+    judge_window,
+    project_window,
+    reduce_window,
+    stabilize_window,
+    stages_of,
+    sweep_chain,
+)
+
+CHUNK = 2**13
+"""Vertices of a chunk: what is computed on the way in a window of so many stays in a core's cache."""
+
+
+class Direction(NamedTuple):
+    """The direction after Algorithm 3.
+
+    Attributes:
+        u: ``[n]``.
+        passes: how often the problem was solved again on a smaller graph, an int32 scalar.
+        stable: whether no vertex fails that has an edge left to drop, a bool scalar.
+    """
+
+    u: jax.Array
+    passes: jax.Array
+    stable: jax.Array
+
+
+# Directions
+
+
+def direction_in_chunks(
+    H: jax.Array, g: jax.Array, *, chunk: int = CHUNK, through: Interpreter | None = None
+) -> jax.Array:
+    """The direction of the projection, with nothing to guard it: ``apply(project(H), g)``.
+
+    Args:
+        H: ``[b+1, n]``, with a positive diagonal.
+        g: ``[n]``.
+        chunk: vertices that are computed at a time, at least 1; need not divide n.
+        through: makes the programs of windows compute otherwise, such as ``lambda f: precond_lab.emulate(f,
+            "bfloat16")``, in a format that is no wider than the dtype of H. An emulation of this function as a whole
+            gives the same, but converts all of H at once and takes longer.
+
+    Returns:
+        X g, ``[n]``. Storage on the way: a small multiple of (b+1) (chunk + 2b) numbers.
+
+    Raises:
+        ValueError: if the shapes do not fit, or for a chunk that is not positive.
+
+    Example:
+        >>> H = jnp.array([[2.0, 4.0, 1.0, 2.0], [2.0, 0.0, 0.5, 0.0]])
+        >>> direction_in_chunks(H, jnp.array([1.0, 2.0, 3.0, 4.0]), chunk=1).tolist()
+        [0.0, 0.5, 2.2857143878936768, 1.4285714626312256]
+    """
+    H, g = check_pair(H, g)
+    band = H.shape[0] - 1
+    return sweep_chain(stages_of(through, project_window, *DIRECTION), (H, g), (band, band), chunk)[0]
+
+
+def stabilized_in_chunks(
+    H: jax.Array,
+    g: jax.Array,
+    tolerance: jax.Array | float | None = None,
+    *,
+    rule: Rule = "one_sided",
+    relative: bool = True,
+    passes: int | None = None,
+    form: Form = "pivots",
+    chunk: int = CHUNK,
+    through: Interpreter | None = None,
+) -> Direction:
+    """The direction after Algorithm 3: ``apply(iterate(H, tolerance).factor, g)``.
+
+    Args:
+        H: ``[b+1, n]``, with a positive diagonal.
+        g: ``[n]``.
+        tolerance: as for :func:`iterate`.
+        rule: as for :func:`iterate`.
+        relative: as for :func:`iterate`.
+        passes: as for :func:`iterate`.
+        form: as for :func:`iterate`.
+        chunk: as for :func:`direction_in_chunks`.
+        through: as for :func:`direction_in_chunks`.
+
+    Returns:
+        The direction, the number of passes, and whether the fixed point was reached. Cost: for a chain one sweep over
+        H; else a sweep for every pass and two more. Storage on the way: that of :func:`direction_in_chunks`, and three
+        bytes a vertex where b > 1.
+
+    Raises:
+        ValueError: as :func:`iterate` and :func:`direction_in_chunks`.
+
+    Example:
+        >>> H = jnp.array([[2.0, 2.0, 3.0], [2.0, 1.0, 0.0]])
+        >>> u, passes, stable = stabilized_in_chunks(H, jnp.array([1.0, 3.0, 3.0]), 0.0, chunk=1)
+        >>> u[0].item(), passes.item(), stable.item()
+        (0.5, 1, True)
+    """
+    H, g = check_pair(H, g)
+    judgment = Judgment(rule, relative, form)
+    scalar, limit = settled(H, tolerance, passes, judgment)
+    band, n = H.shape[0] - 1, H.shape[1]
+    if band == 0:
+        return Direction(direction_in_chunks(H, g, chunk=chunk, through=through), jnp.int32(0), jnp.bool(True))
+    if band == 1 and limit > 0:
+        first = partial(stabilize_window, judgment=judgment)
+        stages = stages_of(through, first, *DIRECTION, scalars=(scalar,))
+        u, dropped = sweep_chain(stages, (H, g), (1, 2), chunk)
+        return Direction(u, dropped.astype(jnp.int32), jnp.bool(True))
+    judge = stages_of(through, partial(judge_window, judgment=judgment), scalars=(scalar,))
+    stages = stages_of(through, partial(reduce_window, judgment=judgment), *DIRECTION)
+    cuts, done, stable = to_fixed_point(
+        lambda cuts: sweep_chain(judge, (H, cuts), (band, band), chunk), jnp.zeros(n, bool), limit
+    )
+    return Direction(sweep_chain(stages, (H, g, cuts), (band, band), chunk)[0], done, stable)
+
+
+def to_fixed_point(
+    sweep: Callable[[jax.Array], tuple[jax.Array, jax.Array]], cuts: jax.Array, limit: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Repeat a pass of Algorithm 3 until it drops no edge.
+
+    Args:
+        sweep: from the cuts that the problem is solved with to those after it, and whether an edge has gone.
+        cuts: bool, to start with.
+        limit: at most so many solutions after the first.
+
+    Returns:
+        The cuts that the problem was last solved with, the number of solutions after the first, and whether the last
+        one dropped no edge.
+    """
+
+    def again(state: tuple) -> tuple:
+        _, cuts, _, done = state
+        return cuts, *sweep(cuts), done + 1
+
+    def goes_on(state: tuple) -> jax.Array:
+        return state[2] & (state[3] < limit)
+
+    solved, _, changed, done = lax.while_loop(goes_on, again, (cuts, *sweep(cuts), jnp.int32(0)))
+    return solved, done, ~changed
+
+
+def check_pair(H: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """H and g as arrays, if they fit.
+
+    Args:
+        H: ``[b+1, n]``.
+        g: ``[n]``.
+
+    Returns:
+        The same values.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    H, g = check_banded(H), jnp.asarray(g)
+    if g.shape != H.shape[1:]:
+        raise ValueError(f"g of shape {g.shape} given; H of shape {H.shape} needs shape {H.shape[1:]}")
+    return H, g
+
+
+def settled(
+    H: jax.Array, tolerance: jax.Array | float | None, passes: int | None, judgment: Judgment
+) -> tuple[jax.Array, int]:
+    """The options of :func:`iterate`, checked.
+
+    Args:
+        H: ``[b+1, n]``.
+        tolerance: a scalar, or None for the default.
+        passes: a bound, or None for n.
+        judgment: how a vertex is judged.
+
+    Returns:
+        The tolerance as an array of H's dtype, and the bound.
+
+    Raises:
+        ValueError: as :func:`iterate`.
+    """
+    if passes is not None and passes < 0:
+        raise ValueError(f"{passes} passes given; it must be zero or more")
+    if judgment.form not in {"pivots", "coefficients"}:
+        raise ValueError(f"unknown form {judgment.form!r}; use 'pivots' or 'coefficients'")
+    edges_between_cuts(jnp.zeros(1, bool), 0, judgment.rule)  # refuses an unknown rule
+    tolerance = default_tolerance(H.dtype) if tolerance is None else tolerance
+    check_tolerance(tolerance)
+    return jnp.asarray(tolerance, H.dtype), H.shape[1] if passes is None else passes
