@@ -145,6 +145,49 @@ def test_edges_that_are_not_kept_are_not_looked_at():
 # Graphs
 
 
+def test_a_mask_past_the_end_links_nothing():
+    H = jnp.array([[4.0, 5.0, 3.0], [2.0, 1.0, 7.0]])
+    everything = jnp.ones((1, 3), bool)
+    assert np.array_equal(logdet.project(H, everything).D, logdet.project(H).D)
+    assert not logdet.cut(H, everything)[1, 2]
+
+
+def test_graphs_without_regressions_are_refused():
+    kept = jnp.array([[True, False, False], [True, False, False]])
+    with pytest.raises(ValueError, match="links vertex 0 to 1 and to 2, but not these to each other"):
+        logdet.project(jnp.array([[4.0, 5.0, 3.0], [2.0, 1.0, 0.0], [1.0, 0.0, 0.0]]), kept)
+
+
+def test_cut_and_stabilized_is_stabilized_and_cut():
+    H = jnp.asarray(near_singular("bfloat16", 2)[0])
+    rows = logdet.row_edges((5, 1), band=2) & logdet.edges_between_cuts(jnp.arange(5) == 2, 2)
+    factor, kept = logdet.stabilize(logdet.cut(H, rows), 2.0**-7)
+    again = logdet.project(H, kept & rows)
+    np.testing.assert_allclose(factor.D, again.D, rtol=2.0**-16)  # contracted or not, over pivots above 2^-7
+
+
+def test_kept_windows_of_a_band_may_be_indefinite():
+    """On a chain they are not at a tolerance of 2u; here D > 0 is all that is left of the guarantee."""
+    H = jnp.array([[5.21875, 0.31640625, 0.6796875], [-1.203125, -0.4609375, 0.0], [1.6796875, 0.0, 0.0]])
+    factor, kept = pl.emulate(lambda H: logdet.stabilize(H, np.float32(2.0**-7)), "bfloat16")(H)
+    assert np.array_equal(kept, logdet.within(3, 2))
+    assert np.all(np.asarray(factor.D) > 0)
+    assert exact_projection(H, kept).s[0] < 0
+
+
+def test_a_negative_neighbor_fails_a_vertex_on_every_band():
+    for band in (1, 2):
+        H = jnp.array([[1.0, -1.0, 1.0], [0.5, 0.5, 0.0], [0.0, 0.0, 0.0]])[: band + 1]
+        assert not logdet.stabilize(H, 0.0)[1][0, 0]
+
+
+def test_integers_are_refused():
+    with pytest.raises(ValueError, match="dtype int32"):
+        logdet.project(jnp.array([[4, 5], [1, 0]]))
+    with pytest.raises(ValueError, match="blocks of 0"):
+        logdet.block_edges(5, 0, 2)
+
+
 def test_cuts_are_those_of_the_definition():
     rng = np.random.default_rng(2)
     for band in (1, 2, 3, 6):

@@ -172,6 +172,22 @@ def test_the_tolerance_follows_the_format_of_the_statistics():
         assert np.any(steps[0] != steps[2])
 
 
+def test_the_tolerance_follows_the_storage_too():
+    G = jnp.array([[1.0, 1.0], [1.0, 0.8]])
+
+    def steps(**more):
+        optimizer = optimizers.scale_by_sonew(epsilon=0.0, beta2=0.5, **more)
+        state = optimizer.init(G[0])
+        for g in G:
+            updates, state = optimizer.update(g, state)
+        return np.asarray(updates)
+
+    stored = pl.Arithmetic("float32", storage="bfloat16")
+    np.testing.assert_array_equal(steps(arithmetic=stored), steps(arithmetic="float32", tolerance=2.0**-7))
+    with pytest.raises(ValueError, match="no default tolerance"):
+        steps(arithmetic=pl.Arithmetic("float32", storage=pl.Integer(8)))
+
+
 def test_misuse_is_refused():
     with pytest.raises(ValueError, match="band -1"):
         optimizers.sonew(0.1, band=-1)

@@ -290,13 +290,18 @@ def _smallest_eigenvalue(H: np.ndarray, kept: np.ndarray) -> float:
     scale = 1 / np.sqrt(np.pad(H[0], (0, band), constant_values=1))
     H = np.pad(H, ((0, 0), (0, band)))
     here = np.concatenate([np.ones((1, n), bool), kept])
-    C = np.zeros((n, band + 1, band + 1))
-    for p in range(band + 1):
-        C[:, p, p] = 1
-        for q in range(p):
-            entry = H[p - q, q : q + n] * scale[p : p + n] * scale[q : q + n]
-            C[:, p, q] = np.where(here[p] & here[q], entry, 0)
-    return float(np.linalg.eigvalsh(C).min())  # of the lower triangles
+    least, step = np.inf, max(1, NUMBERS // (band + 1) ** 2)
+    for start in range(0, n, step):
+        m = min(step, n - start)
+        C = np.zeros((m, band + 1, band + 1))
+        for p in range(band + 1):
+            C[:, p, p] = 1
+            for q in range(p):
+                row, column = slice(start + p, start + p + m), slice(start + q, start + q + m)
+                entry = H[p - q, column] * scale[row] * scale[column]
+                C[:, p, q] = np.where((here[p] & here[q])[start : start + m], entry, 0)
+        least = min(least, float(np.linalg.eigvalsh(C).min()))  # of the lower triangles
+    return least
 
 
 def _ratios(change: np.ndarray, value: np.ndarray) -> np.ndarray:

@@ -104,17 +104,19 @@ def scale_by_sonew(
         beta2: decay of the statistics.
         epsilon: damping, relative to the one-norm of H.
         floor: least damping.
-        tolerance: of Algorithm 3, relative to the diagonal; None for twice the unit roundoff of the format that holds
-            the statistics, below which what it keeps may be rounding noise.
+        tolerance: of Algorithm 3, relative to the diagonal; None for twice the unit roundoff of the arithmetic's format
+            or storage, the larger one (without arithmetic, of the parameters' dtype), below which what is kept may be
+            rounding noise. To be set where the state is kept in yet another format, or in integers.
         averaging: how the statistics decay: "average" as published, which in bfloat16 stagnates from a decay of 0.99
-            on; "increment", more accurate at the same cost; "compensated", with a second number for each.
+            on; "increment", in 16 bits more accurate at the same cost; "compensated", with a second number for each.
 
     Returns:
         An optax transformation; extra arguments are ignored. State: (b + 2) n numbers, (2b + 3) n where compensated.
         Cost: about 40 n flops on a chain.
 
     Raises:
-        ValueError: the band is negative, or the averaging unknown.
+        ValueError: the band is negative, or the averaging unknown; on the first update, if there is no tolerance to
+            take.
     """
     if averaging not in AVERAGING:
         raise ValueError(f"unknown averaging {averaging!r}; known are {', '.join(AVERAGING)}")
@@ -156,7 +158,7 @@ def scale_by_sonew(
             if g.size == 0:
                 results.append((g, tensor))
                 continue
-            gamma = _tolerance(arithmetic, g.dtype) if tolerance is None else tolerance
+            gamma = _tolerance(arithmetic, tensor.momentum.dtype) if tolerance is None else tolerance
             decay1, decay2, *rest = (jnp.asarray(x, g.dtype) for x in (beta1, beta2, epsilon, floor, gamma))
             u, new = step(tensor, logdet.chain(g), decay1, decay2, tuple(rest))
             results.append((logdet.unchain(u, g.shape), new))
@@ -167,13 +169,17 @@ def scale_by_sonew(
 
 
 def _tolerance(arithmetic: Arithmetic | Format | str | None, dtype: Any) -> float:
-    """Twice the unit roundoff of the format in which the statistics are kept."""
+    """Twice the unit roundoff of the coarsest format that the statistics go through."""
     if arithmetic is None:
         return logdet.default_tolerance(dtype)
     if not isinstance(arithmetic, Arithmetic):
         arithmetic = Arithmetic(arithmetic)
-    kept_in = arithmetic.storage if isinstance(arithmetic.storage, Format) else arithmetic.format
-    return 2 * named(kept_in).unit_roundoff
+    kept_in = arithmetic.storage if arithmetic.storage is not None else arithmetic.format
+    if not isinstance(kept_in, Format | str):
+        raise ValueError(  # noqa: TRY004  the storage is a right one, but says nothing of a tolerance
+            f"statistics stored as {kept_in} given: there is no default tolerance for them; set tolerance"
+        )
+    return 2 * max(named(form).unit_roundoff for form in (kept_in, arithmetic.format))
 
 
 def _without_dead_entries(H: jax.Array, m: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -189,8 +195,12 @@ def _without_dead_entries(H: jax.Array, m: jax.Array) -> tuple[jax.Array, jax.Ar
 def _finite_factor(H: jax.Array, tolerance: jax.Array) -> logdet.Factor:
     """The stabilized projection: vertices of infinite D end segments, and where 1 / H_ii is infinite D is zero."""
     factor, kept = logdet.stabilize(H, tolerance)
-    kept &= logdet.edges_between_cuts(~jnp.isfinite(factor.D), len(kept))
-    factor = logdet.project(H, kept)
+    infinite = jnp.isinf(factor.D)
+    factor = jax.lax.cond(
+        jnp.any(infinite),
+        lambda: logdet.project(H, kept & logdet.edges_between_cuts(infinite, len(kept))),
+        lambda: factor,
+    )
     return factor._replace(D=jnp.where(jnp.isinf(factor.D), jnp.zeros_like(factor.D), factor.D))
 
 

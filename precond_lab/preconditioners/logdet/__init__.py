@@ -1,9 +1,8 @@
 r"""The LogDet projection of SONew: sparse preconditioners from the band of the gradients' second moments.
 
 Source: Devvrit, Duvvuri, Anil, Gupta, Hsieh, Dhillon, "A Computationally Efficient Sparsified Online Newton Method",
-NeurIPS 2023 (arXiv 2311.10085), cited as SONew. The names of the modules below are names of this package, but for those
-of `chordal` (any chordal graph, by its cliques), `published` and `published_bands` (what the authors' code does), which
-are modules of it.
+NeurIPS 2023 (arXiv 2311.10085), cited as SONew. What users call is named here; `chordal` (any chordal graph, by its
+cliques), `published` and `published_bands` (what the authors' code does) are modules.
 """
 
 from precond_lab.preconditioners.logdet import chordal, published, published_bands

@@ -43,23 +43,25 @@ def check_banded(H: jax.Array) -> jax.Array:
         The same values.
 
     Raises:
-        ValueError: for any other shape.
+        ValueError: for any other shape, or numbers that are not floating-point.
     """
     H = jnp.asarray(H)
     if H.ndim != 2 or 0 in H.shape:
         raise ValueError(f"a band of shape {H.shape} given; wanted is [b+1, n], row k holding H[i+k, i]: b+1 rows")
+    if not jnp.issubdtype(H.dtype, jnp.floating):
+        raise ValueError(f"a band of dtype {H.dtype} given; wanted are floating-point numbers: use H.astype(float)")
     return H
 
 
 def check_mask(H: jax.Array, kept: jax.Array) -> jax.Array:
-    """A mask of edges as an array, if it fits H.
+    """A mask of edges as an array, if it fits H, with nothing past the end.
 
     Args:
         H: ``[b+1, n]``.
         kept: anything that jax.numpy takes for an array.
 
     Returns:
-        The same values, ``[b, n]``.
+        The same edges, bool ``[b, n]``.
 
     Raises:
         ValueError: for any other shape.
@@ -68,7 +70,32 @@ def check_mask(H: jax.Array, kept: jax.Array) -> jax.Array:
     if kept.shape != (H.shape[0] - 1, H.shape[1]):
         wanted = (H.shape[0] - 1, H.shape[1])
         raise ValueError(f"kept has shape {kept.shape}; H of shape {H.shape} needs a mask of shape {wanted}")
-    return kept
+    return kept & within(H.shape[1], H.shape[0] - 1)
+
+
+def check_graph(kept: jax.Array) -> None:
+    """Refuse a graph whose vertices cannot be regressed on their later neighbors.
+
+    Args:
+        kept: bool ``[b, n]``, nothing past the end.
+
+    Raises:
+        ValueError: if two later neighbors of a vertex are not linked with each other; a traced mask has no values yet,
+            and passes.
+    """
+    for k in range(2, len(kept) + 1):
+        for m in range(1, k):
+            apart = kept[k - 1] & kept[m - 1] & ~later(kept[k - m - 1], m, fill=False)
+            try:
+                if not apart.any():
+                    continue
+            except jax.errors.ConcretizationTypeError:
+                return
+            j = int(jnp.argmax(apart))
+            raise ValueError(
+                f"kept links vertex {j} to {j + m} and to {j + k}, but not these to each other: the later neighbors of "
+                "a vertex must be linked, as they are in a band that is cut"
+            )
 
 
 # Neighbors
@@ -129,7 +156,8 @@ def row_edges(shape: tuple[int, ...], *, input_axis: int = 0, band: int = 1) -> 
     """The edges of a tensor's chain that stay within one output unit.
 
     At the end of each row the chain links the last inputs of one unit to the first inputs of the next, parameters that
-    have nothing to do with each other; SONew's code keeps these edges. ``project(H, row_edges(shape))`` does not.
+    have nothing to do with each other; SONew's code keeps these edges. ``project(H, row_edges(shape))`` does not, nor
+    does ``stabilize(cut(H, row_edges(shape)), tolerance)``.
 
     Args:
         shape: of the tensor.
@@ -159,10 +187,15 @@ def block_edges(n: int, size: int, band: int) -> jax.Array:
     Returns:
         bool ``[b, n]``.
 
+    Raises:
+        ValueError: for a size that is not positive, or a negative band.
+
     Example:
         >>> block_edges(5, 3, 2).tolist()
         [[True, True, False, True, False], [True, False, False, False, False]]
     """
+    if size < 1:
+        raise ValueError(f"blocks of {size} vertices given; a block has at least one")
     place = jnp.arange(n)[None] % size
     return (place + jnp.arange(1, band + 1)[:, None] < size) & within(n, band)
 

@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from precond_lab.preconditioners.logdet.band import Rule, check_banded, edges_between_cuts
+from precond_lab.preconditioners.logdet.band import Rule, check_banded
 from precond_lab.preconditioners.logdet.projection import Form
-from precond_lab.preconditioners.logdet.stabilization import check_tolerance, default_tolerance
+from precond_lab.preconditioners.logdet.stabilization import settled
 from precond_lab.preconditioners.logdet.windows import (
     DIRECTION,
     Interpreter,
@@ -125,7 +125,7 @@ def stabilized_in_chunks(
     """
     H, g = check_pair(H, g)
     judgment = Judgment(rule, relative, form)
-    scalar, limit = settled(H, tolerance, passes, judgment)
+    scalar, limit = settled(H, tolerance, passes, rule, form)
     band, n = H.shape[0] - 1, H.shape[1]
     if band == 0:
         return Direction(direction_in_chunks(H, g, chunk=chunk, through=through), jnp.int32(0), jnp.bool(True))
@@ -185,30 +185,3 @@ def check_pair(H: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
     if g.shape != H.shape[1:]:
         raise ValueError(f"g of shape {g.shape} given; H of shape {H.shape} needs shape {H.shape[1:]}")
     return H, g
-
-
-def settled(
-    H: jax.Array, tolerance: jax.Array | float | None, passes: int | None, judgment: Judgment
-) -> tuple[jax.Array, int]:
-    """The options of :func:`iterate`, checked.
-
-    Args:
-        H: ``[b+1, n]``.
-        tolerance: a scalar, or None for the default.
-        passes: a bound, or None for n.
-        judgment: how a vertex is judged.
-
-    Returns:
-        The tolerance as an array of H's dtype, and the bound.
-
-    Raises:
-        ValueError: as :func:`iterate`.
-    """
-    if passes is not None and passes < 0:
-        raise ValueError(f"{passes} passes given; it must be zero or more")
-    if judgment.form not in {"pivots", "coefficients"}:
-        raise ValueError(f"unknown form {judgment.form!r}; use 'pivots' or 'coefficients'")
-    edges_between_cuts(jnp.zeros(1, bool), 0, judgment.rule)  # refuses an unknown rule
-    tolerance = default_tolerance(H.dtype) if tolerance is None else tolerance
-    check_tolerance(tolerance)
-    return jnp.asarray(tolerance, H.dtype), H.shape[1] if passes is None else passes

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from precond_lab.preconditioners.logdet.band import check_banded, check_mask, cut, earlier, later, within
+from precond_lab.preconditioners.logdet.band import check_banded, check_graph, check_mask, cut, earlier, later, within
 
 Form = Literal["pivots", "coefficients"]
 
@@ -61,7 +61,8 @@ def project(H: jax.Array, kept: jax.Array | None = None) -> Factor:
         them divisions.
 
     Raises:
-        ValueError: for a shape other than ``[b+1, n]``, or a mask that does not fit.
+        ValueError: for a shape other than ``[b+1, n]``, or a mask that does not fit or is no such graph (a traced one
+            has no values yet, and passes).
 
     Example:
         >>> factor = project(jnp.array([[2.0, 4.0, 1.0], [2.0, 0.0, 0.0]]))
@@ -98,7 +99,8 @@ def schur_complements(H: jax.Array, kept: jax.Array | None = None) -> tuple[jax.
         Coefficients psi ``[b, n]``, zero where there is no edge, and Schur complements s ``[n]``.
 
     Raises:
-        ValueError: for a shape other than ``[b+1, n]``, or a mask that does not fit.
+        ValueError: for a shape other than ``[b+1, n]``, or a mask that does not fit or is no such graph (a traced one
+            has no values yet, and passes).
     """
     H = check_banded(H)
     band = H.shape[0] - 1
@@ -106,6 +108,7 @@ def schur_complements(H: jax.Array, kept: jax.Array | None = None) -> tuple[jax.
         H = cut(H, within(H.shape[1], band))
     else:
         kept = check_mask(H, kept)
+        check_graph(kept)
     return regress(with_following(H), kept)
 
 

@@ -21,10 +21,10 @@ from precond_lab.preconditioners.logdet.chunks import (
     CHUNK,
     Direction,
     check_pair,
-    settled,
     to_fixed_point,
 )
 from precond_lab.preconditioners.logdet.projection import Form
+from precond_lab.preconditioners.logdet.stabilization import settled
 from precond_lab.preconditioners.logdet.windows import (
     DIRECTION,
     Interpreter,
@@ -111,7 +111,7 @@ def stabilized_on_devices(
     """
     H, g = check_pair(H, g)
     judgment = Judgment(rule, relative, form)
-    scalar, limit = settled(H, tolerance, passes, judgment)
+    scalar, limit = settled(H, tolerance, passes, rule, form)
     if H.shape[0] == 1:
         u = direction_on_devices(H, g, mesh, axis, chunk=chunk, through=through)
         return Direction(u, jnp.int32(0), jnp.bool(True))

@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from precond_lab.preconditioners.logdet.band import Rule, check_banded, edges_between_cuts, within
+from precond_lab.preconditioners.logdet.band import Rule, check_banded, cut, edges_between_cuts, within
 from precond_lab.preconditioners.logdet.projection import (
     Factor,
     Form,
     factor_of,
     regress_and_judge,
-    schur_complements,
     with_following,
 )
 
@@ -53,13 +52,14 @@ def stabilize(
     the test repeated until nothing more fails. With any deterministic rounding one repetition is enough: the windows
     that are left are the first few neighbors of those before, their pivots and the partial sums of s the same numbers,
     and as every term that is subtracted is positive, s with fewer of them is not smaller. For finite H with a positive
-    diagonal and a tolerance below one, D is then finite and positive (unless 1 / s overflows). What comes out
+    diagonal, D is then finite and positive (unless 1 / s overflows). What comes out
     approximates the projection on the reduced graph, which by design is far from that of H.
 
-    The relative rule is invariant under scaling of H, the absolute rule is not. With a relative tolerance gamma the
-    condition number 2 / (1 - beta^2) that remains on a chain would be below 2 / gamma if s were exact; as s is rounded,
-    the pivots 1 - beta^2 of kept edges lie above gamma - 2u, about. gamma = 2u, for the unit roundoff u of the format
-    in which H is *stored*, guarantees signs alone; ten percent of accuracy in s needs about 20u.
+    The relative rule is invariant under scaling of H, the absolute rule is not. On a chain, with a relative tolerance
+    gamma, the condition number 2 / (1 - beta^2) that remains would be below 2 / gamma if s were exact; as s is rounded,
+    the pivots 1 - beta^2 of kept edges lie above gamma - 2u, about. There gamma = 2u, for the unit roundoff u of the
+    format in which H is *stored*, guarantees signs alone, and ten percent of accuracy in s needs about 20u. On wider
+    bands a window can be kept that is not positive definite as stored: D > 0 is guaranteed, a projection is not.
 
     Args:
         H: ``[b+1, n]``, with a positive diagonal. A zero on the diagonal has no projection: its own D is infinite, and
@@ -128,14 +128,7 @@ def iterate(
     """
     H = check_banded(H)
     band, n = H.shape[0] - 1, H.shape[1]
-    tolerance = default_tolerance(H.dtype) if tolerance is None else tolerance
-    check_tolerance(tolerance)
-    if passes is not None and passes < 0:
-        raise ValueError(f"{passes} passes given; it must be zero or more")
-    if form not in {"pivots", "coefficients"}:
-        raise ValueError(f"unknown form {form!r}; use 'pivots' or 'coefficients'")
-    limit = n if passes is None else passes
-    edges_between_cuts(jnp.zeros(n, bool), 0, rule)  # refuses an unknown rule
+    tolerance, limit = settled(H, tolerance, passes, rule, form)
 
     def failed(s: jax.Array) -> jax.Array:
         return ~(s > (tolerance * H[0] if relative else tolerance))
@@ -182,12 +175,40 @@ def default_tolerance(dtype: jax.typing.DTypeLike) -> float:
 
 def _stabilized_chain(H: jax.Array, failed: Callable, rule: Rule) -> Stabilization:
     """On a chain one pass is the fixed point, and the solution on the reduced graph takes selections alone."""
-    psi, s = schur_complements(H)
-    kept = edges_between_cuts(failed(s), 1, rule)
+    every = within(H.shape[1], 1)
+    psi, s, definite = regress_and_judge(with_following(cut(H, every)))
+    kept = edges_between_cuts(failed(s) | ~definite, 1, rule)
     # The selections come before the reciprocal: no NaN or infinity of a dropped edge enters what follows.
     reduced = factor_of(jnp.where(kept, psi, jnp.zeros_like(psi)), jnp.where(kept[0], s, H[0]))
-    dropped = jnp.any(within(H.shape[1], 1) & ~kept)
-    return Stabilization(reduced, kept, dropped.astype(jnp.int32), jnp.bool(True))
+    return Stabilization(reduced, kept, jnp.any(every & ~kept).astype(jnp.int32), jnp.bool(True))
+
+
+def settled(
+    H: jax.Array, tolerance: jax.Array | float | None, passes: int | None, rule: Rule, form: Form
+) -> tuple[jax.Array, int]:
+    """The options of :func:`iterate`, checked.
+
+    Args:
+        H: ``[b+1, n]``.
+        tolerance: a scalar, or None for the default.
+        passes: a bound, or None for n.
+        rule: which edges a failed vertex loses.
+        form: of s.
+
+    Returns:
+        The tolerance as an array of H's dtype, and the bound.
+
+    Raises:
+        ValueError: as :func:`iterate`.
+    """
+    if passes is not None and passes < 0:
+        raise ValueError(f"{passes} passes given; it must be zero or more")
+    if form not in {"pivots", "coefficients"}:
+        raise ValueError(f"unknown form {form!r}; use 'pivots' or 'coefficients'")
+    edges_between_cuts(jnp.zeros(1, bool), 0, rule)  # refuses an unknown rule
+    tolerance = default_tolerance(H.dtype) if tolerance is None else tolerance
+    check_tolerance(tolerance)
+    return jnp.asarray(tolerance, H.dtype), H.shape[1] if passes is None else passes
 
 
 def check_tolerance(tolerance: jax.Array | float) -> None:

@@ -131,8 +131,8 @@ def stabilize_window(
         psi ``[1, 1+m]``, s ``[1+m]``, g and inside ``[1+m+1]``, and as flags which of the vertices lose the edge to the
             next one, bool ``[m]``.
     """
-    psi, s = regress(H)
-    fails = _failed(s, H[0, :-1], tolerance, judgment)
+    psi, s, definite = regress_and_judge(H)
+    fails = _failed(s, H[0, :-1], tolerance, judgment) | ~definite
     if inside is not None:
         fails &= inside[:-1]
     kept = edges_between_cuts(fails, 1, judgment.rule)[:, :-1]
