@@ -11,6 +11,7 @@ T4  fl(s) <= 0 implies 1 - beta^2 <= 2u beta^2, so 1 - beta^2 < 2u.
 T7  s > 2u H_11 in the format implies beta^2 < 1, whatever H: s <= (1 - beta^2) H_11 + 2u beta^2 H_11.
 """
 
+from collections.abc import Iterator
 from fractions import Fraction as Q
 from functools import cache
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import precond_lab as pl
@@ -138,11 +139,11 @@ class Chain:
         return L, D
 
 
-def emulated(name: str, seed: int, tolerance, count: int = 48, *, wild: bool = False) -> list[Chain]:
+def emulated(name: str, seed: int, tolerance, count: int = 48, *, wild: bool = False) -> Iterator[Chain]:
     """The first chains of a draw."""
     H, g = drawn(name, seed, wild=wild)
     computed = stepwise(name, H, g, tolerance)
-    return [Chain(H[k], g[k], jax.tree.map(lambda x, k=k: x[k], computed), name) for k in range(count)]
+    return (Chain(H[k], g[k], jax.tree.map(lambda x, k=k: x[k], computed), name) for k in range(count))
 
 
 def apply_exactly(L, D, g) -> list[Q]:
@@ -272,7 +273,9 @@ def test_worked_examples_are_these_rationals(example):
 def test_schur_complements_obey_the_condition(name, seed):
     """T3, T4, and for D one rounding more: |fl(D) - D| <= D (kappa u + u) / (1 - kappa u)."""
     u, seen, beyond = unit(name), 0, 0
-    for chain in emulated(name, seed, 0.0):
+    for k, chain in enumerate(emulated(name, seed, 0.0, CHAINS)):
+        if k >= 48 and beyond:  # in eight bits, few errors of a draw are so large
+            break
         for i in np.flatnonzero(chain.clean_schur):
             pivot = chain.pivot(i)
             if pivot <= 0:
@@ -288,7 +291,7 @@ def test_schur_complements_obey_the_condition(name, seed):
             if kappa * u < 1 and chain.D[i] > chain.tiny:
                 beyond += abs(computed - s) > u * s
                 assert abs(Q(chain.D[i]) * s - 1) <= (kappa * u + u) / (1 - kappa * u)
-    assume(seen >= 16)
+    assert seen >= 48
     assert beyond  # the condition number is needed: errors of more than a rounding do occur
 
 
@@ -302,7 +305,9 @@ def test_directions_obey_the_condition(name, multiple, seed):
     The longest way to an entry of the result: L twice from quotients, the products L g, D y and L z, two sums.
     """
     u, seen = unit(name), 0
-    for chain in emulated(name, seed, multiple * float(u), wild=multiple > 0):
+    for k, chain in enumerate(emulated(name, seed, multiple * float(u), CHAINS, wild=multiple > 0)):
+        if k >= 48 and seen >= 6:  # few chains of float8_e5m2 are clean: of some draws, fewer than six of the first 48
+            break
         condition = [2 / chain.pivot(i) if chain.kept[0, i] else Q(0) for i in range(chain.n)]
         if not chain.clean or any(k < 0 or k * u >= 1 for k in condition):
             continue
@@ -314,7 +319,7 @@ def test_directions_obey_the_condition(name, multiple, seed):
             worst = max(condition[max(i - 1, 0) : i + 1])
             epsilon = (worst * u + u) / (1 - worst * u)
             assert abs(Q(chain.u[i]) - exact[i]) <= ((1 + epsilon) * (1 + u) ** 7 - 1) * scale[i]
-    assume(seen)  # a draw without a single clean chain proves nothing
+    assert seen >= 6
 
 
 def near_singular(precision: int, offsets=range(1, 41)):
