@@ -46,14 +46,14 @@ def stabilize(
       earlier vertices do not involve s_i: what remains are segments, each ending at a failed vertex;
     - ``literal``: touch it or lead across it, as the algorithm is printed.
 
-    A vertex with a pivot of its window H_II that is not positive fails as well: its s is undefined (b of 2 and more).
+    A vertex with a pivot of its window H_II that is not positive fails as well: its s is undefined.
 
     The problem is then solved on the reduced graph (dropping entries of L instead would not give its projection), and
     the test repeated until nothing more fails. With any deterministic rounding one repetition is enough: the windows
     that are left are the first few neighbors of those before, their pivots and the partial sums of s the same numbers,
     and as every term that is subtracted is positive, s with fewer of them is not smaller. For finite H with a positive
-    diagonal, D is then finite and positive (unless 1 / s overflows). What comes out
-    approximates the projection on the reduced graph, which by design is far from that of H.
+    diagonal, D is then finite and positive (unless 1 / s overflows). What comes out approximates the projection on the
+    reduced graph, which by design is far from that of H.
 
     The relative rule is invariant under scaling of H, the absolute rule is not. On a chain, with a relative tolerance
     gamma, the condition number 2 / (1 - beta^2) that remains would be below 2 / gamma if s were exact; as s is rounded,
@@ -113,7 +113,7 @@ def iterate(
         relative: as for :func:`stabilize`.
         passes: at most so many solutions on a reduced graph; 1 is the algorithm as printed. None for no other bound
             than n: every pass but the last drops an edge.
-        form: of s, on bands of two and more.
+        form: of s; on a chain both are the same numbers, and windows are judged as by ``pivots``.
 
     Returns:
         The factor with its graph, the number of passes, and whether the fixed point was reached.
