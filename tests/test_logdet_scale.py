@@ -24,9 +24,18 @@ LIMIT = 300
 """Seconds after which a process is taken to hang."""
 
 
+CONTRACTS = platform.machine().lower() not in {"x86_64", "amd64"}
+"""Whether the compiler cannot be kept from contracting: then native programs are the same up to that alone."""
+
+
+def skip_if_not_exact(name):
+    if CONTRACTS and "native" in name:
+        pytest.skip("native programs round once for a product and a sum here, depending on what surrounds them")
+
+
 def start(devices, *arguments):
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    if platform.machine().lower() in {"x86_64", "amd64"}:
+    if not CONTRACTS:
         flags += " --xla_cpu_max_isa=AVX"
     paths = os.pathsep.join([str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
@@ -60,18 +69,21 @@ def laws():
 
 @pytest.mark.parametrize("law", LAWS)
 def test_in_parts(laws, law):
+    skip_if_not_exact(law)
     assert not laws[law], laws[law]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("law", SLOW)
 def test_more_in_parts(law):
+    skip_if_not_exact(law)
     found = outcome([law])[law]
     assert not found, found
 
 
 @pytest.mark.parametrize("case", ["native", pytest.param("emulated", marks=pytest.mark.slow)])
 def test_in_two_processes(case):
+    skip_if_not_exact(case)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
