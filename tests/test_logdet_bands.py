@@ -317,6 +317,31 @@ def test_passes_are_counted_and_bounded():
     assert not logdet.iterate(H, 0.5, passes=0).stable
 
 
+@pytest.mark.parametrize(
+    ("band", "in_chunks"), [(1, False), (2, False), *(pytest.param(b, True, marks=pytest.mark.slow) for b in (1, 2))]
+)
+def test_a_traced_bound_is_that_of_a_static_one(band, in_chunks):
+    """One program for all bounds gives the bits of those that are compiled for one."""
+    H, bounds = jnp.array(NOT_ENOUGH["bfloat16"][0][0])[: band + 1], (0, 2)
+
+    def emulated(f):
+        return pl.emulate(f, "bfloat16")
+
+    def program(H, passes):
+        if in_chunks:
+            options = {"passes": passes, "form": "coefficients", "chunk": 1, "through": emulated}
+            return logdet.stabilized_in_chunks(H, H[0], 0.0, **options)
+        return emulated(lambda H: logdet.iterate(H, 0.0, passes=passes, form="coefficients"))(H)
+
+    static, traced = jax.jit(lambda H: [program(H, bound) for bound in bounds])(H), jax.jit(program)
+    for bound, want in zip(bounds, static, strict=True):
+        for a, b in zip(jax.tree.leaves(traced(H, jnp.int32(bound))), jax.tree.leaves(want), strict=True):
+            assert a.dtype == b.dtype
+            assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    assert traced._cache_size() == 1
+    assert [int(result.passes) for result in static] == [0, band]
+
+
 def test_chains_by_selection_equal_chains_solved_again():
     """The form for chains drops by selection; solving on the reduced graph gives the same bits."""
     H = jnp.asarray(near_singular("bfloat16", 1))

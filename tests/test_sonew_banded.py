@@ -239,6 +239,15 @@ def test_the_reference_is_the_direction_by_definition():
         assert np.abs((moved - u) / step - found).max() <= 1e-4 * np.abs(found).max()
 
 
+def test_one_program_serves_every_number_of_passes():
+    directions, methods = module("directions"), module("cases").METHODS
+    directions._iterated_in.cache_clear()
+    for name in methods.keys() - {"masked"}:
+        directions.stabilized_in("bfloat16", name)
+    assert directions._iterated_in.cache_info().currsize == 4  # by rule and form
+    assert {methods["printed"].passes, methods["iterated_literal"].passes} == {1, None}
+
+
 def test_tolerances_are_of_the_storage():
     assert [module("directions").tolerance_of(x, "bfloat16") for x in ("0", "2u", "8u")] == [0, 2.0**-7, 2.0**-5]
 

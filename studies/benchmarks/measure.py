@@ -90,13 +90,15 @@ class Buffer:
         """A call that replaces the array by its image.
 
         Args:
-            function: maps the array, which is donated to it, to one of the same shape and dtype.
+            function: maps the array, which is donated to it, to one of the same shape and dtype; one that is compiled
+                already must do so by itself.
             others: its further arguments, which stay as they are.
 
         Returns:
             The call.
         """
-        compiled = jax.jit(function, donate_argnums=0)
+        ready = isinstance(function, jax.stages.Compiled)
+        compiled = function if ready else jax.jit(function, donate_argnums=0)
 
         def call() -> jax.Array:
             self.x = compiled(self.x, *others)

@@ -11,6 +11,7 @@ import numpy as np
 import precond_lab as pl
 from precond_lab.diagnosis import direction_cosine, judge
 from precond_lab.preconditioners import logdet
+from precond_lab.preconditioners.logdet.projection import Form
 from precond_lab.preconditioners.logdet.published_bands import masked
 from precond_lab.study import Context
 from precond_lab.truth.logdet import direction
@@ -75,17 +76,23 @@ def damped_in(arithmetic: str) -> Callable:
     return jax.vmap(pl.emulate(damped, arithmetic_of(arithmetic)), in_axes=(0, 0, None))
 
 
-@functools.lru_cache
 def stabilized_in(arithmetic: str, method: str) -> Callable:
     """The direction after Algorithm 3, over all stretches."""
     rule, passes, form = METHODS[method]
     assert rule is not None  # what masks is no form of Algorithm 3
+    program = _iterated_in(arithmetic, rule, form)
+    return lambda H, g, tolerance: program(H, g, tolerance, np.int32(H.shape[2] if passes is None else passes))
 
-    def stabilized(H: Any, g: Any, tolerance: Any) -> Computed:
+
+@functools.lru_cache
+def _iterated_in(arithmetic: str, rule: logdet.Rule, form: Form) -> Callable:
+    """One program for any number of passes: to compile it for a wide band takes longer than to run it."""
+
+    def stabilized(H: Any, g: Any, tolerance: Any, passes: Any) -> Computed:
         factor, kept, done, stable = logdet.iterate(H, tolerance, rule=rule, passes=passes, form=form)
         return Computed(logdet.apply(factor, g), factor.D, kept, done, stable)
 
-    return jax.vmap(pl.emulate(stabilized, arithmetic_of(arithmetic)), in_axes=(0, 0, None))
+    return jax.vmap(pl.emulate(stabilized, arithmetic_of(arithmetic)), in_axes=(0, 0, None, None))
 
 
 @functools.lru_cache

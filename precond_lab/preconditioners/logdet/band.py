@@ -250,7 +250,8 @@ def cut(H: jax.Array, kept: jax.Array) -> jax.Array:
     """
     H = check_banded(H)
     kept = check_mask(H, kept)
-    return jnp.concatenate([H[:1], jnp.where(kept, H[1:], jnp.zeros_like(H[1:]))])
+    every = lax.pad(kept, jnp.bool(True), [(1, 0, 0), (0, 0, 0)])
+    return jnp.where(every, H, jnp.zeros_like(H))
 
 
 def edges(kept: jax.Array) -> jax.Array:

@@ -21,7 +21,7 @@ from jax import lax
 
 from precond_lab.preconditioners.logdet.band import Rule, check_banded
 from precond_lab.preconditioners.logdet.projection import Form
-from precond_lab.preconditioners.logdet.stabilization import settled
+from precond_lab.preconditioners.logdet.stabilization import one_pass_settles, settled
 from precond_lab.preconditioners.logdet.windows import (
     DIRECTION,
     Interpreter,
@@ -91,7 +91,7 @@ def stabilized_in_chunks(
     *,
     rule: Rule = "one_sided",
     relative: bool = True,
-    passes: int | None = None,
+    passes: jax.Array | int | None = None,
     form: Form = "pivots",
     chunk: int = CHUNK,
     through: Interpreter | None = None,
@@ -129,7 +129,7 @@ def stabilized_in_chunks(
     band, n = H.shape[0] - 1, H.shape[1]
     if band == 0:
         return Direction(direction_in_chunks(H, g, chunk=chunk, through=through), jnp.int32(0), jnp.bool(True))
-    if band == 1 and limit > 0:
+    if one_pass_settles(band, limit):
         first = partial(stabilize_window, judgment=judgment)
         stages = stages_of(through, first, *DIRECTION, scalars=(scalar,))
         u, dropped = sweep_chain(stages, (H, g), (1, 2), chunk)
@@ -143,14 +143,14 @@ def stabilized_in_chunks(
 
 
 def to_fixed_point(
-    sweep: Callable[[jax.Array], tuple[jax.Array, jax.Array]], cuts: jax.Array, limit: int
+    sweep: Callable[[jax.Array], tuple[jax.Array, jax.Array]], cuts: jax.Array, limit: jax.Array | int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Repeat a pass of Algorithm 3 until it drops no edge.
 
     Args:
         sweep: from the cuts that the problem is solved with to those after it, and whether an edge has gone.
         cuts: bool, to start with.
-        limit: at most so many solutions after the first.
+        limit: at most so many solutions after the first; may be traced.
 
     Returns:
         The cuts that the problem was last solved with, the number of solutions after the first, and whether the last

@@ -121,9 +121,11 @@ def with_following(H: jax.Array) -> jax.Array:
     Returns:
         ``[b+1, n+b]``.
     """
-    band = H.shape[0] - 1
-    alone = jnp.concatenate([jnp.ones_like(H, shape=(1, band)), jnp.zeros_like(H, shape=(band, band))])
-    return jnp.concatenate([H, alone], axis=1)
+    band, n = H.shape[0] - 1, H.shape[1]
+    # Not by concatenation, which XLA on a CPU computes number by number.
+    padded = lax.pad(H, jnp.zeros((), H.dtype), [(0, 0, 0), (0, band, 0)])
+    place = jnp.arange(n + band) >= n
+    return jnp.where(place & (jnp.arange(band + 1) == 0)[:, None], jnp.ones((), H.dtype), padded)
 
 
 def regress(H: jax.Array, kept: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:

@@ -1,6 +1,7 @@
 """Algorithm 3 of SONew: drop the edges that the arithmetic cannot carry, and solve again without them."""
 
 from collections.abc import Callable
+from operator import index
 from typing import NamedTuple
 
 import jax
@@ -93,7 +94,7 @@ def iterate(
     *,
     rule: Rule = "one_sided",
     relative: bool = True,
-    passes: int | None = None,
+    passes: jax.Array | int | None = None,
     form: Form = "pivots",
 ) -> Stabilization:
     """Algorithm 3 with a bound on the number of passes, and their count.
@@ -112,14 +113,16 @@ def iterate(
         rule: as for :func:`stabilize`.
         relative: as for :func:`stabilize`.
         passes: at most so many solutions on a reduced graph; 1 is the algorithm as printed. None for no other bound
-            than n: every pass but the last drops an edge.
+            than n: every pass but the last drops an edge. May be a traced integer, so that one compiled program serves
+            all bounds; a chain then goes through the loop that wider bands take, to the same numbers.
         form: of s; on a chain both are the same numbers, and windows are judged as by ``pivots``.
 
     Returns:
         The factor with its graph, the number of passes, and whether the fixed point was reached.
 
     Raises:
-        ValueError: as :func:`stabilize`; for a negative number of passes, or an unknown form.
+        ValueError: as :func:`stabilize`; for a negative number of passes (a traced one has no value yet, and passes),
+            or an unknown form.
 
     Example:
         >>> result = iterate(jnp.array([[2.0, 2.0, 3.0], [2.0, 1.0, 0.0]]), 0.0)
@@ -135,13 +138,13 @@ def iterate(
 
     if band == 0:
         return Stabilization(factor_of(H[1:], H[0]), H[1:] > 0, jnp.int32(0), jnp.bool(True))
-    if band == 1 and limit > 0:
+    if one_pass_settles(band, limit):
         return _stabilized_chain(H, failed, rule)
 
     def solve(state: tuple) -> tuple:
         _, cuts, kept, _, _, done = state
         psi, s, definite = regress_and_judge(extended, kept, form=form)
-        cuts |= failed(s) if form == "coefficients" else failed(s) | ~definite
+        cuts |= failed(s) if form == "coefficients" and band > 1 else failed(s) | ~definite
         return kept, cuts, edges_between_cuts(cuts, band, rule), psi, s, done + 1
 
     def goes_on(state: tuple) -> jax.Array:
@@ -184,8 +187,8 @@ def _stabilized_chain(H: jax.Array, failed: Callable, rule: Rule) -> Stabilizati
 
 
 def settled(
-    H: jax.Array, tolerance: jax.Array | float | None, passes: int | None, rule: Rule, form: Form
-) -> tuple[jax.Array, int]:
+    H: jax.Array, tolerance: jax.Array | float | None, passes: jax.Array | int | None, rule: Rule, form: Form
+) -> tuple[jax.Array, jax.Array | int]:
     """The options of :func:`iterate`, checked.
 
     Args:
@@ -196,19 +199,40 @@ def settled(
         form: of s.
 
     Returns:
-        The tolerance as an array of H's dtype, and the bound.
+        The tolerance as an array of H's dtype, and the bound: an int, or traced.
 
     Raises:
         ValueError: as :func:`iterate`.
     """
-    if passes is not None and passes < 0:
-        raise ValueError(f"{passes} passes given; it must be zero or more")
+    limit = H.shape[1] if passes is None else _integer(passes)
+    if isinstance(limit, int) and limit < 0:
+        raise ValueError(f"{limit} passes given; it must be zero or more")
     if form not in {"pivots", "coefficients"}:
         raise ValueError(f"unknown form {form!r}; use 'pivots' or 'coefficients'")
     edges_between_cuts(jnp.zeros(1, bool), 0, rule)  # refuses an unknown rule
     tolerance = default_tolerance(H.dtype) if tolerance is None else tolerance
     check_tolerance(tolerance)
-    return jnp.asarray(tolerance, H.dtype), H.shape[1] if passes is None else passes
+    return jnp.asarray(tolerance, H.dtype), limit
+
+
+def _integer(passes: jax.Array | int) -> jax.Array | int:
+    try:
+        return index(passes)
+    except jax.errors.TracerIntegerConversionError:
+        return passes
+
+
+def one_pass_settles(band: int, limit: jax.Array | int) -> bool:
+    """Whether one pass is the fixed point, and known to be allowed.
+
+    Args:
+        band: number of subdiagonals.
+        limit: of the passes, an int or traced.
+
+    Returns:
+        True on a chain, unless there is to be no pass, or the limit is traced.
+    """
+    return band == 1 and isinstance(limit, int) and limit > 0
 
 
 def check_tolerance(tolerance: jax.Array | float) -> None:

@@ -9,7 +9,7 @@ entry for each vertex that the window is for, and one of flags.
 
 from collections.abc import Callable
 from functools import partial, reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -100,7 +100,7 @@ def judge_window(
     _, s, definite = regress_and_judge(H[:, band:], kept, form=judgment.form)
     own = slice(band, band + m)
     fails = _failed(s, H[0, own], tolerance, judgment)
-    if judgment.form == "pivots":
+    if judgment.form == "pivots" or band == 1:
         fails |= ~definite
     if inside is not None:
         fails &= inside[own]
@@ -338,13 +338,14 @@ def sweep_chain(
     if chunk < 1:
         raise ValueError(f"chunks of {chunk} vertices given; a chunk has at least one")
     (before, after), n = margins, arrays[0].shape[1]
+    if not after:  # nothing depends on a neighbor, and the whole needs no more memory than a chunk
+        own, flags = _through_all(stages, *arrays, None)
+        return own, jnp.any(flags)
     if n <= max(chunk, before + 2 * after):
         whole = (closed(arrays[0]), *arrays[1:])
         own, flags = _through_all(stages, *(surround(x, margins) for x in whole), inside_of(n, margins))
         return own, jnp.any(flags)
     result, flagged = sweep(stages, arrays, None, margins, chunk)
-    if not after:
-        return result, flagged
     # The first and the last vertices, from two short chains that go on after and before them.
     first = [x[..., : 2 * after] for x in (*arrays, jnp.ones(n, bool))]
     last = [x[..., n - before - after :] for x in (*arrays, jnp.ones(n, bool))]
@@ -355,6 +356,6 @@ def sweep_chain(
     return result, flagged | jnp.any(flags)
 
 
-def _through_all(stages: Stages, *values: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _through_all(stages: Stages, *values: Any) -> tuple[jax.Array, jax.Array]:
     own, flags = reduce(lambda values, stage: stage(*values), stages, values)
     return own, flags
