@@ -135,13 +135,21 @@ def _one_small(n: int, condition: float) -> np.ndarray:
     return np.append(np.ones(n - 1), 1.0 / condition)
 
 
+def _clustered(n: int, condition: float) -> np.ndarray:
+    return condition ** (-np.round(np.linspace(0.0, 2.0, n)) / 2)
+
+
 SPECTRA: Mapping[str, Callable[[int, float], np.ndarray]] = MappingProxyType({
     "geometric": _geometric,
     "arithmetic": _arithmetic,
     "one_large": _one_large,
     "one_small": _one_small,
+    "clustered": _clustered,
 })
-"""Eigenvalues in decreasing order from 1 to 1 / condition, by name (the modes of LAPACK's test generator)."""
+"""Eigenvalues in decreasing order from 1 to 1 / condition, by name.
+
+The modes of LAPACK's test generator, and "clustered": three values, the middle one for about half of the eigenvalues.
+"""
 
 
 def spd(n: int, *, condition: float = 1e3, spectrum: str = "geometric", seed: int = 0) -> np.ndarray:
@@ -162,11 +170,170 @@ def spd(n: int, *, condition: float = 1e3, spectrum: str = "geometric", seed: in
     Raises:
         ValueError: for an unknown spectrum.
     """
-    if spectrum not in SPECTRA:
-        raise ValueError(f"unknown spectrum {spectrum!r}; known are {', '.join(SPECTRA)}")
+    return _rotated(_spectrum(spectrum, n, condition), seed)
+
+
+def _spectrum(name: str, n: int, condition: float) -> np.ndarray:
+    if name not in SPECTRA:
+        raise ValueError(f"unknown spectrum {name!r}; known are {', '.join(SPECTRA)}")
+    return SPECTRA[name](n, condition)
+
+
+def _rotated(eigenvalues: np.ndarray, seed: int) -> np.ndarray:
+    n = len(eigenvalues)
     Q, R = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))
     Q = Q * np.sign(np.diag(R))
-    A = (Q * SPECTRA[spectrum](n, condition)) @ Q.T
+    A = (Q * eigenvalues) @ Q.T
+    return (A + A.T) / 2
+
+
+def diagonal(n: int, *, condition: float = 1e3, spectrum: str = "geometric", seed: int = 0) -> np.ndarray:
+    """A diagonal matrix with a prescribed spectrum, exactly.
+
+    Args:
+        n: order, at least 2.
+        condition: ratio of the largest eigenvalue, which is 1, to the smallest.
+        spectrum: a name in SPECTRA.
+        seed: of the order of the eigenvalues on the diagonal.
+
+    Returns:
+        ``[n, n]``.
+
+    Raises:
+        ValueError: for an unknown spectrum.
+    """
+    return np.diag(np.random.default_rng(seed).permutation(_spectrum(spectrum, n, condition)))
+
+
+def indefinite(n: int, *, condition: float = 1e3, negative: float = 1e-6, seed: int = 0) -> np.ndarray:
+    """A geometric spectrum whose smallest eigenvalue is replaced by a negative one.
+
+    Args:
+        n: order, at least 2.
+        condition: of the spectrum before.
+        negative: magnitude of the negative eigenvalue; the largest is 1. As for :func:`spd`, the eigenvalues are met up
+            to about n * 2^-53.
+        seed: of the eigenvectors.
+
+    Returns:
+        ``[n, n]``, exactly symmetric.
+    """
+    eigenvalues = SPECTRA["geometric"](n, condition)
+    eigenvalues[-1] = -negative
+    return _rotated(eigenvalues, seed)
+
+
+def asymmetric(n: int, *, condition: float = 1e3, amount: float = 2.0**-24, seed: int = 0) -> np.ndarray:
+    """A positive definite matrix that is not quite symmetric: what a product formed in low precision leaves.
+
+    Args:
+        n: order, at least 2.
+        condition: of the symmetric part.
+        amount: magnitude of its entries' relative changes, whose signs are opposite above and below the diagonal.
+        seed: of the eigenvectors and the signs.
+
+    Returns:
+        ``[n, n]``.
+    """
+    signs = np.triu(np.random.default_rng([seed, 1]).choice([-1.0, 1.0], (n, n)), 1)
+    return spd(n, condition=condition, seed=seed) * (1 + amount * (signs - signs.T))
+
+
+def toeplitz(n: int, *, condition: float = 1e3, seed: int = 0) -> np.ndarray:
+    """A tridiagonal matrix of the second difference, shifted, with signs: eigenvalues in closed form.
+
+    The diagonal is 2 c + s, the off-diagonal entries are c or -c, and the eigenvalues 2 c (1 + cos(k pi / (n + 1))) + s
+    for k = 1 ... n, whatever the signs; c and s make the largest 1 and the smallest 1 / condition.
+
+    Args:
+        n: order, at least 2.
+        condition: ratio of the largest eigenvalue, which is 1, to the smallest.
+        seed: of the signs.
+
+    Returns:
+        ``[n, n]``, exactly symmetric.
+    """
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], n - 1)
+    c = (1 - 1 / condition) / (4 * np.cos(np.pi / (n + 1)))
+    shift = 1 - 2 * c * (1 + np.cos(np.pi / (n + 1)))
+    return np.diag(np.full(n, 2 * c + shift)) + np.diag(c * signs, 1) + np.diag(c * signs, -1)
+
+
+def rank_deficient(n: int, *, rank: int, ridge: float = 0.0, seed: int = 0) -> np.ndarray:
+    """The product of a matrix of small integers with its transpose, plus a ridge: without one, exactly singular.
+
+    Args:
+        n: order.
+        rank: number of columns of the factor; below n.
+        ridge: what is added to the diagonal, which rounds the sum.
+        seed: of the factor, whose entries are uniform on -3 ... 3.
+
+    Returns:
+        ``[n, n]``, exactly symmetric.
+    """
+    G = np.random.default_rng(seed).integers(-3, 4, (n, rank)).astype(float)
+    return G @ G.T + ridge * np.eye(n)
+
+
+def graded(n: int, *, condition: float = 10.0, binades: int = 40, seed: int = 0) -> np.ndarray:
+    """D C D with a well-conditioned C and a diagonal D of powers of two: its small eigenvalues are well determined.
+
+    Relative changes of the entries move every eigenvalue by no more than they move those of C.
+
+    Args:
+        n: order, at least 2.
+        condition: of C.
+        binades: D falls from 1 to 2^-binades.
+        seed: of C.
+
+    Returns:
+        ``[n, n]``, exactly symmetric.
+    """
+    exponents = -np.round(np.linspace(0, binades, n)).astype(int)
+    return np.ldexp(spd(n, condition=condition, seed=seed), np.add.outer(exponents, exponents))
+
+
+def block_scales(n: int, *, condition: float = 1e3, decades: float = 8.0, seed: int = 0) -> np.ndarray:
+    """Three diagonal blocks of very different scale, as the layers of a network have.
+
+    Args:
+        n: order, at least 6.
+        condition: of each block.
+        decades: the blocks are scaled by 10^-decades, 1 and 10^decades.
+        seed: of the blocks.
+
+    Returns:
+        ``[n, n]``, exactly symmetric.
+    """
+    A, edges = np.zeros((n, n)), [0, n // 3, 2 * n // 3, n]
+    for k, scale in enumerate(10.0 ** np.array([-decades, 0.0, decades])):
+        block = slice(edges[k], edges[k + 1])
+        A[block, block] = scale * spd(edges[k + 1] - edges[k], condition=condition, seed=3 * seed + k)
+    return A
+
+
+def wishart_average(
+    n: int, *, columns: int = 4, steps: int = 100, decay: float = 0.99, decades: float = 1.0, seed: int = 0
+) -> np.ndarray:
+    """The decaying average of G G^T over normal gradients, Shampoo's statistics: A <- decay A + (1 - decay) G G^T.
+
+    Args:
+        n: order: rows of a gradient.
+        columns: of a gradient; the rank is at most steps * columns.
+        steps: number of gradients.
+        decay: in [0, 1).
+        decades: standard deviations of the rows are log-uniform between 10^-decades and 1.
+        seed: of the gradients.
+
+    Returns:
+        ``[n, n]``, exactly symmetric.
+    """
+    generator = np.random.default_rng(seed)
+    scale = 10.0 ** -(decades * generator.random((n, 1)))
+    A = np.zeros((n, n))
+    for _ in range(steps):
+        G = scale * generator.standard_normal((n, columns))
+        A = decay * A + (1 - decay) * (G @ G.T)
     return (A + A.T) / 2
 
 
@@ -200,6 +367,14 @@ MATRICES: Mapping[str, Callable[..., np.ndarray]] = MappingProxyType({
     "chain_by_condition": chain_by_condition,
     "gram_chain": gram_chain,
     "spd": spd,
+    "diagonal": diagonal,
+    "indefinite": indefinite,
+    "asymmetric": asymmetric,
+    "toeplitz": toeplitz,
+    "rank_deficient": rank_deficient,
+    "graded": graded,
+    "block_scales": block_scales,
+    "wishart_average": wishart_average,
     "gradient_stream": gradient_stream,
 })
 """The gallery by name: what a command line can ask for with plain numbers."""
