@@ -22,7 +22,7 @@ def logdet(monkeypatch):
     monkeypatch.setattr(jax, "clear_caches", lambda: None)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     module = importlib.import_module("logdet")
-    monkeypatch.setattr(module, "QUICK", module.Scale(bands=(1,), lengths=(64,), slow=64, rounds=1))
+    monkeypatch.setattr(module, "QUICK", module.Scale(bands=(1,), lengths=(64,), slow=64, wide=0, rounds=1))
     few = {module.FAST: Arithmetic("bfloat16", carrier="float32")}
     monkeypatch.setattr(module, "ARITHMETICS", few)
     yield module
@@ -46,7 +46,7 @@ def test_page_and_rows(logdet, tmp_path, capsys):
 
 @pytest.mark.parametrize(("native", "emulated", "verdicts"), [(1.9, 7.5, ["yes", "yes"]), (2.1, 8.5, ["no", "no"])])
 def test_targets_are_judged_by_the_figures_of_the_run(logdet, native, emulated, verdicts):
-    scale = logdet.Scale((1,), (10**7,), 0, 1)
+    scale = logdet.Scale((1,), (10**7,), 0, 0, 1)
     ratios = {logdet.LIMIT: 1.0, logdet.NATIVE: native, f"{logdet.FAST}, in chunks": emulated}
     measure = sys.modules["measure"]
     entries = [

@@ -268,7 +268,7 @@ def test_programs_use_no_opaque_primitive():
         "copy",
     }
     plain |= {"pad", "stack", "iota", "convert_element_type", "not", "reduce_or"}
-    plain |= {"add", "sub", "mul", "div", "neg", "abs", "max", "gt", "lt", "and", "or", "reduce_max"}
+    plain |= {"add", "sub", "mul", "div", "neg", "abs", "max", "eq", "ge", "gt", "lt", "and", "or", "reduce_max"}
 
     def program(H, g, weight, beta2, tolerance, kernel):
         H = logdet.damp(logdet.corrected(logdet.average(logdet.Statistics(H, weight), g, beta2)), beta2, tolerance)

@@ -49,6 +49,24 @@ def test_track_is_its_parts(arithmetic, cut):
     assert all(t.condition_kept <= t.condition for t in found)
 
 
+def test_wider_bands_are_followed_too():
+    """Row by row: one tensor whose rows have nothing to do with each other is as many chains."""
+    settings = tracker.Settings(epsilon=0.0, floor=2.0**-6, tolerance=2.0**-7, band=2)
+    edges = np.asarray(logdet.row_edges((6, 2), band=2))
+    for seen, *rows in zip(
+        tracker.track(STREAM, settings, edges),
+        *(tracker.track(STREAM[:, part], settings) for part in (slice(6), slice(6, 12))),
+        strict=True,
+    ):
+        assert seen.edges == sum(row.edges for row in rows) == 18
+        assert seen.dropped == sum(row.dropped for row in rows)
+        for name, combined in (("condition", max), ("condition_kept", max), ("smallest_pivot", min)):
+            assert getattr(seen, name) == pytest.approx(combined(getattr(row, name) for row in rows), rel=2.0**-10)
+    assert seen.dropped < 18
+    assert seen.condition < np.inf
+    assert list(tracker.track(STREAM, settings._replace(band=0)))[-1].edges == 0
+
+
 def test_the_first_step_is_degenerate():
     """One gradient makes every beta 1: all edges go, and the diagonal that remains has condition 1.
 

@@ -1,6 +1,7 @@
 """SONew: steps preconditioned by the banded LogDet projection of the gradients' statistics."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -10,8 +11,10 @@ import optax
 
 from precond_lab.arithmetic.emulate import emulate
 from precond_lab.arithmetic.formats import Format, named
-from precond_lab.arithmetic.specification import Arithmetic
+from precond_lab.arithmetic.specification import Arithmetic, as_arithmetic
 from precond_lab.preconditioners import logdet
+from precond_lab.preconditioners.logdet import windows
+from precond_lab.preconditioners.logdet.projection import regress
 
 Averaging = Literal["average", "increment", "compensated"]
 AVERAGING: Mapping[str, Callable] = MappingProxyType({
@@ -20,6 +23,8 @@ AVERAGING: Mapping[str, Callable] = MappingProxyType({
     "compensated": logdet.average_compensated,
 })
 """How statistics decay, by name."""
+CHUNK = 2**16
+"""Vertices of a chunk: enough to keep an accelerator busy, and of little weight beside the state of a long tensor."""
 
 
 class SonewState(NamedTuple):
@@ -86,6 +91,7 @@ def scale_by_sonew(
     floor: float = 1e-16,
     tolerance: float | None = None,
     averaging: Averaging = "average",
+    chunk: int | None = CHUNK,
 ) -> optax.GradientTransformationExtraArgs:
     """The direction of SONew, without the learning rate.
 
@@ -109,19 +115,29 @@ def scale_by_sonew(
             rounding noise. To be set where the state is kept in yet another format, or in integers.
         averaging: how the statistics decay: "average" as published, which in bfloat16 stagnates from a decay of 0.99
             on; "increment", in 16 bits more accurate at the same cost; "compensated", with a second number for each.
+        chunk: of a tensor with more entries than this, so many are preconditioned at a time, from windows of the chain:
+            the numbers are the same as with None, all at once, if no operation is contracted (see
+            `precond_lab.preconditioners.logdet.chunks`). Where gradients are divided among devices, None keeps them so.
+            Under stochastic rounding it is always None, since windows overlap and would be drawn for twice.
 
     Returns:
         An optax transformation; extra arguments are ignored. State: (b + 2) n numbers, (2b + 3) n where compensated.
-        Cost: about 40 n flops on a chain.
+        Cost: about 40 n flops on a chain. Storage on the way: about 3 (b + 1) n numbers, twice that where an arithmetic
+        is carried in float64; at once, without chunks, up to 140 n for b = 10.
 
     Raises:
-        ValueError: the band is negative, or the averaging unknown; on the first update, if there is no tolerance to
-            take.
+        ValueError: the band is negative, the averaging unknown, or a chunk not positive; on the first update, if there
+            is no tolerance to take.
     """
     if averaging not in AVERAGING:
         raise ValueError(f"unknown averaging {averaging!r}; known are {', '.join(AVERAGING)}")
     average = AVERAGING[averaging]
     logdet.within(1, band)  # refuses a negative band
+    if chunk is not None and chunk < 1:
+        raise ValueError(f"chunks of {chunk} entries given; a chunk has at least one, or is None")
+    chunk = None if _draws(arithmetic) else chunk
+    # What is emulated is quicker stage by stage; see windows.stages_of.
+    through = None if arithmetic is None else lambda f: f
 
     def direction(state: TensorState, g: jax.Array, decay1: Any, decay2: Any, rest: tuple) -> tuple:
         statistics = average(state.statistics, g, decay2)
@@ -131,7 +147,7 @@ def scale_by_sonew(
         plain = statistics.statistics if isinstance(statistics, logdet.Compensated) else statistics
         H = logdet.damp(logdet.corrected(plain), rest[0], rest[1])
         H, m = _without_dead_entries(H, m)
-        u = logdet.apply(_finite_factor(H, rest[2]), m)
+        u = _finite_direction(H, m, rest[2], chunk, through)
         adam = m / jnp.sqrt(H[0])
         u = u / _one_for_zero(jnp.max(jnp.abs(u)))  # else the squares of a narrow format overflow
         size, wanted = jnp.sqrt(jnp.sum(u * u)), jnp.sqrt(jnp.sum(adam * adam))
@@ -182,6 +198,14 @@ def _tolerance(arithmetic: Arithmetic | Format | str | None, dtype: Any) -> floa
     return 2 * max(named(form).unit_roundoff for form in (kept_in, arithmetic.format))
 
 
+def _draws(arithmetic: Arithmetic | Format | str | None) -> bool:
+    """Whether what is computed again may come out otherwise."""
+    if arithmetic is None:
+        return False
+    whole = as_arithmetic(arithmetic)
+    return "stochastic" in {whole.rounding, *(other.rounding for _, other in whole.overrides)}
+
+
 def _without_dead_entries(H: jax.Array, m: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The problem without the entries of H_ii = 0: their edges cut, one on the diagonal, no momentum."""
     dead = H[0] == 0  # a NaN is not dead: it is to be seen in the step
@@ -190,6 +214,15 @@ def _without_dead_entries(H: jax.Array, m: jax.Array) -> tuple[jax.Array, jax.Ar
     H = logdet.cut(H, ~(dead | ends) & logdet.within(n, band))
     H = jnp.concatenate([jnp.where(dead, jnp.ones_like(H[:1]), H[:1]), H[1:]])
     return H, jnp.where(dead, jnp.zeros_like(m), m)
+
+
+def _finite_direction(
+    H: jax.Array, m: jax.Array, tolerance: jax.Array, chunk: int | None, through: windows.Interpreter | None
+) -> jax.Array:
+    """The stabilized direction, with vertices of infinite D at the ends of segments."""
+    if len(H) == 1 or chunk is None or m.size <= chunk:
+        return logdet.apply(_finite_factor(H, tolerance), m)
+    return _finite_direction_in_chunks(H, m, tolerance, chunk, through)
 
 
 def _finite_factor(H: jax.Array, tolerance: jax.Array) -> logdet.Factor:
@@ -202,6 +235,39 @@ def _finite_factor(H: jax.Array, tolerance: jax.Array) -> logdet.Factor:
         lambda: factor,
     )
     return factor._replace(D=jnp.where(jnp.isinf(factor.D), jnp.zeros_like(factor.D), factor.D))
+
+
+def _finite_direction_in_chunks(
+    H: jax.Array, m: jax.Array, tolerance: jax.Array, chunk: int, through: windows.Interpreter | None
+) -> jax.Array:
+    """``apply(_finite_factor(H, tolerance), m)`` from windows of the chain; between sweeps only the cuts are kept."""
+    band, n = H.shape[0] - 1, H.shape[1]
+    margins, judgment = (band, band), windows.Judgment()
+    judge = windows.stages_of(through, partial(windows.judge_window, judgment=judgment), scalars=(tolerance,))
+    inside = windows.inside_of(n, margins)
+    H, m = windows.surround(H, margins), windows.surround(m, margins)
+    cuts = jnp.zeros_like(inside)
+    for stages in (judge, windows.stages_of(through, _cut_infinite)):  # judged by pivots one pass is the fixed point
+        cuts = windows.sweep(stages, (H, cuts), inside, margins, chunk)[0] & inside
+    reduced = partial(windows.reduce_window, judgment=judgment)
+    stages = windows.stages_of(through, reduced, _without_infinite, *windows.DIRECTION)
+    return windows.sweep(stages, (H, m, cuts), inside, margins, chunk)[0][band : band + n]
+
+
+def _cut_infinite(H: jax.Array, cuts: jax.Array, inside: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A program of windows: the cuts, and the vertices whose D on the graph that is cut would be infinite."""
+    del inside  # beyond the chain D is one
+    band = H.shape[0] - 1
+    H, cuts = H[:, band:], cuts[band:]
+    size = H.shape[1] - band
+    _, s = regress(H, logdet.edges_between_cuts(cuts, band)[:, :size])
+    return cuts[:size] | jnp.isinf(1 / s), jnp.zeros(0, bool)
+
+
+def _without_infinite(psi: jax.Array, s: jax.Array, *others: Any) -> tuple:
+    """A stage of windows: an infinite s in the place of one whose reciprocal is, so that D is zero."""
+    D = 1 / s
+    return psi, jnp.where(jnp.isinf(D), jnp.abs(D), s), *others
 
 
 def _one_for_zero(x: jax.Array) -> jax.Array:

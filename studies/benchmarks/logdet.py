@@ -15,7 +15,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -60,6 +60,8 @@ class Scale:
 FULL = Scale(bands=(0, 1, 2, 4, 10), lengths=(10**6, 10**7), slow=10**6, wide=10**6, rounds=7)
 QUICK = Scale(bands=(0, 1, 2), lengths=(10**5,), slow=10**5, wide=0, rounds=3)
 LARGE = Scale(bands=(1,), lengths=(10**8,), slow=0, wide=0, rounds=5)
+LARGEST = 10**9
+"""In the place of that, on an accelerator."""
 WIDE = 8
 """The least of those bands."""
 
@@ -188,9 +190,10 @@ def ratio(entries: Sequence[Entry], case: str, base: str, section: str, column: 
 def target_lines(entries: Sequence[Entry], scale: Scale) -> list[str]:
     """Whether the tridiagonal direction comes near the speed of memory, and its emulation near to it."""
     column, lines = size(scale.lengths[-1]), ["| target | found | met |", "|---|---|---|"]
+    slower = 4 if jax.default_backend() == "cpu" else 1.3
     goals = [
         ("native tridiagonal at 0.5 or more of the limit", NATIVE, LIMIT, lambda x: 1 / x, lambda x: x <= 2),
-        ("its emulation in at most 4 times its time", f"{FAST}, in chunks", NATIVE, lambda x: x, lambda x: x <= 4),
+        (f"its emulation in at most {slower} times its time", f"{FAST}, in chunks", NATIVE, float, lambda x: x <= slower),
     ]
     for text, case, base, shown, met in goals:
         found = ratio(entries, case, base, title(1), column)
@@ -243,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and write what is asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="short chains, to try it")
-    parser.add_argument("--large", action="store_true", help="a chain of 1e8, in 4 GiB")
+    parser.add_argument("--large", action="store_true", help="a chain of 1e8, in 4 GiB; of 1e9 on a GPU or TPU")
     parser.add_argument("--cores", type=int, default=1, metavar="N", help="how many cores to use, 0 for all")
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="virtual devices to divide chains among")
     parser.add_argument("--output", type=Path, metavar="DIR", help="also write DIR/DATE-logdet-cpu.md and .csv")
@@ -253,6 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.devices > 1:
         flag = f"--xla_force_host_platform_device_count={options.devices}"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+    if options.large and jax.default_backend() != "cpu":
+        scale = replace(scale, lengths=(LARGEST,))
     entries, rows = [], []
     for band in scale.bands:
         for n in scale.lengths:

@@ -17,15 +17,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from precond_lab.preconditioners.logdet.band import Rule, check_banded
 from precond_lab.preconditioners.logdet.projection import Form
-from precond_lab.preconditioners.logdet.stabilization import one_pass_settles, settled
+from precond_lab.preconditioners.logdet.stabilization import Judgment, one_pass_settles, settled, to_fixed_point
 from precond_lab.preconditioners.logdet.windows import (
     DIRECTION,
     Interpreter,
-    Judgment,
     judge_window,
     project_window,
     reduce_window,
@@ -35,7 +33,10 @@ from precond_lab.preconditioners.logdet.windows import (
 )
 
 CHUNK = 2**13
-"""Vertices of a chunk: what is computed on the way in a window of so many stays in a core's cache."""
+"""Vertices of a chunk on a CPU: what is computed on the way in a window of so many stays in a core's cache."""
+
+WIDE_CHUNK = 2**26
+"""Vertices of a chunk on other devices: enough to keep all of one busy, in windows of a few hundred MiB."""
 
 
 class Direction(NamedTuple):
@@ -56,14 +57,15 @@ class Direction(NamedTuple):
 
 
 def direction_in_chunks(
-    H: jax.Array, g: jax.Array, *, chunk: int = CHUNK, through: Interpreter | None = None
+    H: jax.Array, g: jax.Array, *, chunk: int | None = None, through: Interpreter | None = None
 ) -> jax.Array:
     """The direction of the projection, with nothing to guard it: ``apply(project(H), g)``.
 
     Args:
         H: ``[b+1, n]``, with a positive diagonal.
         g: ``[n]``.
-        chunk: vertices that are computed at a time, at least 1; need not divide n.
+        chunk: vertices that are computed at a time, at least 1; need not divide n. None for CHUNK on a CPU, and for
+            WIDE_CHUNK on other devices.
         through: makes the programs of windows compute otherwise, such as ``lambda f: precond_lab.emulate(f,
             "bfloat16")``, in a format that is no wider than the dtype of H. An emulation of this function as a whole
             gives the same, but converts all of H at once and takes longer.
@@ -81,7 +83,7 @@ def direction_in_chunks(
     """
     H, g = check_pair(H, g)
     band = H.shape[0] - 1
-    return sweep_chain(stages_of(through, project_window, *DIRECTION), (H, g), (band, band), chunk)[0]
+    return sweep_chain(stages_of(through, project_window, *DIRECTION), (H, g), (band, band), chunk_here(chunk))[0]
 
 
 def stabilized_in_chunks(
@@ -93,7 +95,7 @@ def stabilized_in_chunks(
     relative: bool = True,
     passes: jax.Array | int | None = None,
     form: Form = "pivots",
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     through: Interpreter | None = None,
 ) -> Direction:
     """The direction after Algorithm 3: ``apply(iterate(H, tolerance).factor, g)``.
@@ -132,17 +134,17 @@ def stabilized_in_chunks(
     if one_pass_settles(band, limit):
         first = partial(stabilize_window, judgment=judgment)
         stages = stages_of(through, first, *DIRECTION, scalars=(scalar,))
-        u, dropped = sweep_chain(stages, (H, g), (1, 2), chunk)
+        u, dropped = sweep_chain(stages, (H, g), (1, 2), chunk_here(chunk))
         return Direction(u, dropped.astype(jnp.int32), jnp.bool(True))
     judge = stages_of(through, partial(judge_window, judgment=judgment), scalars=(scalar,))
     stages = stages_of(through, partial(reduce_window, judgment=judgment), *DIRECTION)
-    cuts, done, stable = to_fixed_point(
-        lambda cuts: sweep_chain(judge, (H, cuts), (band, band), chunk), jnp.zeros(n, bool), limit
+    cuts, done, stable = judged_to_fixed_point(
+        lambda cuts: sweep_chain(judge, (H, cuts), (band, band), chunk_here(chunk)), jnp.zeros(n, bool), limit
     )
-    return Direction(sweep_chain(stages, (H, g, cuts), (band, band), chunk)[0], done, stable)
+    return Direction(sweep_chain(stages, (H, g, cuts), (band, band), chunk_here(chunk))[0], done, stable)
 
 
-def to_fixed_point(
+def judged_to_fixed_point(
     sweep: Callable[[jax.Array], tuple[jax.Array, jax.Array]], cuts: jax.Array, limit: jax.Array | int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Repeat a pass of Algorithm 3 until it drops no edge.
@@ -157,15 +159,26 @@ def to_fixed_point(
         one dropped no edge.
     """
 
-    def again(state: tuple) -> tuple:
-        _, cuts, _, done = state
-        return cuts, *sweep(cuts), done + 1
+    def solve(state: tuple) -> tuple[tuple, jax.Array]:
+        after, changed = sweep(state[1])
+        return (state[1], after), changed
 
-    def goes_on(state: tuple) -> jax.Array:
-        return state[2] & (state[3] < limit)
+    (solved, _), done, stable = to_fixed_point(solve, (cuts, cuts), limit)
+    return solved, done, stable
 
-    solved, _, changed, done = lax.while_loop(goes_on, again, (cuts, *sweep(cuts), jnp.int32(0)))
-    return solved, done, ~changed
+
+def chunk_here(chunk: int | None) -> int:
+    """How many vertices a chunk has.
+
+    Args:
+        chunk: as it was given.
+
+    Returns:
+        That number, or what is right for JAX's default device.
+    """
+    if chunk is not None:
+        return chunk
+    return CHUNK if jax.default_backend() == "cpu" else WIDE_CHUNK
 
 
 def check_pair(H: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -158,14 +158,12 @@ def regress_and_judge(
     s, m = H[0, : H.shape[1] - band], H.shape[1] - band
     if band == 0:
         return H[1:], s, jnp.ones(m, bool)
-    A, e = _windows(H, m, kept)
+    A, e = windows_of(H, m, kept)
     stored = list(e)
-    M = _eliminate(A, e)
+    M = [eliminate(A, e, k) for k in range(band)]
     psi = [e[k] / A[k][k] for k in range(band)]
     terms = [psi[k] * e[k] for k in range(band)]
-    for k in reversed(range(band)):
-        for row, factor in M[k].items():
-            psi[k] = psi[k] - factor * psi[row]
+    substitute_back(M, psi)
     if form == "coefficients":
         terms = [psi[k] * stored[k] for k in range(band)]
     definite = jnp.ones(m, bool)
@@ -175,20 +173,48 @@ def regress_and_judge(
     return jnp.stack(psi), s, definite
 
 
-def _eliminate(A: list[list[jax.Array]], e: list[jax.Array]) -> list[dict[int, jax.Array]]:
-    """Put d on the diagonal of A and z in the place of e; the columns of M below the diagonal, by rows."""
-    band, M = len(e), []
-    for k in range(band):
-        M.append({row: A[row][k] / A[k][k] for row in range(k + 1, band)})
+def eliminate(A: list[list[jax.Array]], e: list[jax.Array], k: int) -> dict[int, jax.Array]:
+    """A step of the elimination, in place: d_k is what stands on the diagonal of A before it, z_k what stands in e.
+
+    Args:
+        A: rows of the lower triangle of H_II, after the steps before this one.
+        e: H_Ij, likewise.
+        k: the column.
+
+    Returns:
+        Column k of M below the diagonal, by rows.
+    """
+    below = {row: A[row][k] / A[k][k] for row in range(k + 1, len(e))}
+    for row, factor in below.items():
+        for column in range(k + 1, row + 1):
+            A[row][column] = A[row][column] - factor * A[column][k]
+        e[row] = e[row] - factor * e[k]
+    return below
+
+
+def substitute_back(M: list[dict[int, jax.Array]], x: list[jax.Array]) -> None:
+    """M^{-T} x, in place.
+
+    Args:
+        M: the columns of M below the diagonal, by rows.
+        x: a vector.
+    """
+    for k in reversed(range(len(x))):
         for row, factor in M[k].items():
-            for column in range(k + 1, row + 1):
-                A[row][column] = A[row][column] - factor * A[column][k]
-            e[row] = e[row] - factor * e[k]
-    return M
+            x[k] = x[k] - factor * x[row]
 
 
-def _windows(H: jax.Array, m: int, kept: jax.Array | None) -> tuple[list[list[jax.Array]], list[jax.Array]]:
-    """Rows of the lower triangle of H_II for m vertices at once, each entry ``[m]``, and H_Ij."""
+def windows_of(H: jax.Array, m: int, kept: jax.Array | None = None) -> tuple[list[list[jax.Array]], list[jax.Array]]:
+    """The windows of m vertices at once.
+
+    Args:
+        H: ``[b+1, m+b]``.
+        m: how many vertices.
+        kept: bool ``[b, m]``; None where H has zeros for the edges that are not there.
+
+    Returns:
+        Rows of the lower triangle of H_II, each entry ``[m]``, and H_Ij.
+    """
     band = H.shape[0] - 1
     A = [[H[row - k, k + 1 : k + 1 + m] for k in range(row + 1)] for row in range(band)]
     e = [H[k + 1, :m] for k in range(band)]

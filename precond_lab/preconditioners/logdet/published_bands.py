@@ -15,8 +15,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from precond_lab.preconditioners.logdet.band import check_banded, check_mask, cut, edges_between_cuts, later, within
-from precond_lab.preconditioners.logdet.projection import Factor, factor_of, schur_complements
+from precond_lab.preconditioners.logdet.band import check_banded, check_mask, cut, edges_between_cuts, within
+from precond_lab.preconditioners.logdet.projection import (
+    Factor,
+    eliminate,
+    factor_of,
+    schur_complements,
+    substitute_back,
+    windows_of,
+    with_following,
+)
 
 Root = Literal["published", "nearest"]
 
@@ -246,7 +254,7 @@ def reweighted(H: jax.Array, epsilon: jax.Array | float, *, root: Root = "publis
 class _Elimination(NamedTuple):
     """H_II = M diag(d) M^T for the windows of all vertices at once, and z = M^{-1} H_Ij; every entry is ``[n]``."""
 
-    M: list[list[jax.Array]]
+    M: list[dict[int, jax.Array]]
     d: list[jax.Array]
     z: list[jax.Array]
 
@@ -262,35 +270,27 @@ def _eliminate(
     That of a pivot is given H_kk and the pivot before the last step; that of an entry of the right-hand side, in the
     first step alone, the entry before.
     """
-    band = H.shape[0] - 1
-    H = cut(H, within(H.shape[1], band))
-    A = [[later(H[m - q], q + 1, fill=m == q) for q in range(m + 1)] for m in range(band)]
+    band, n = H.shape[0] - 1, H.shape[1]
+    A, z = windows_of(with_following(cut(H, within(n, band))), n)
     diagonal = before = [A[k][k] for k in range(band)]
-    d, z = [], [H[k + 1] for k in range(band)]
+    M = []
     for k in range(band):
-        d.append(repair(A[k][k], diagonal[k], before[k]))
-        before = [A[m][m] for m in range(band)]
-        pivoted = {m: A[m][k] / d[k] for m in range(k + 1, band)}
-        for m in range(k + 1, band):
-            for q in range(k + 1, m + 1):
-                A[m][q] = A[m][q] - pivoted[m] * A[q][k]
-        for m in range(k + 1, band):
-            changed = z[m] - pivoted[m] * z[k]
-            z[m] = repair_right_side(changed, z[m]) if k == 0 and repair_right_side else changed
-            A[m][k] = pivoted[m]
-    return _Elimination(A, d, z)
+        A[k][k] = repair(A[k][k], diagonal[k], before[k])
+        before, right_side = [A[m][m] for m in range(band)], list(z)
+        M.append(eliminate(A, z, k))
+        if k == 0 and repair_right_side:
+            z[1:] = map(repair_right_side, z[1:], right_side[1:])
+    return _Elimination(M, [A[k][k] for k in range(band)], z)
 
 
 def _without_zero(epsilon: jax.Array | float, pivot: jax.Array, diagonal: jax.Array, _: jax.Array) -> jax.Array:
     return jnp.where(pivot == 0, epsilon * diagonal, pivot)
 
 
-def _back_substitute(M: list[list[jax.Array]], d: list[jax.Array], z: list[jax.Array]) -> jax.Array:
+def _back_substitute(M: list[dict[int, jax.Array]], d: list[jax.Array], z: list[jax.Array]) -> jax.Array:
     """M^{-T} (z / d), as ``[b, n]``."""
     x = [zk / dk for zk, dk in zip(z, d, strict=True)]
-    for k in reversed(range(len(x))):
-        for m in range(k + 1, len(x)):
-            x[k] = x[k] - M[m][k] * x[m]
+    substitute_back(M, x)
     return jnp.stack(x)
 
 

@@ -18,17 +18,16 @@ from jax.sharding import Mesh, PartitionSpec
 
 from precond_lab.preconditioners.logdet.band import Rule
 from precond_lab.preconditioners.logdet.chunks import (
-    CHUNK,
     Direction,
     check_pair,
-    to_fixed_point,
+    chunk_here,
+    judged_to_fixed_point,
 )
 from precond_lab.preconditioners.logdet.projection import Form
-from precond_lab.preconditioners.logdet.stabilization import settled
+from precond_lab.preconditioners.logdet.stabilization import Judgment, settled
 from precond_lab.preconditioners.logdet.windows import (
     DIRECTION,
     Interpreter,
-    Judgment,
     Stages,
     closed,
     judge_window,
@@ -46,7 +45,7 @@ def direction_on_devices(
     mesh: Mesh,
     axis: str,
     *,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     through: Interpreter | None = None,
 ) -> jax.Array:
     """The direction of the projection, with nothing to guard it: ``apply(project(H), g)``.
@@ -68,7 +67,9 @@ def direction_on_devices(
     """
 
     def local(shard: _Shard, H: jax.Array, g: jax.Array) -> jax.Array:
-        return shard.sweep(stages_of(through, project_window, *DIRECTION), (shard.halo(H), shard.halo(g)), chunk)[0]
+        return shard.sweep(
+            stages_of(through, project_window, *DIRECTION), (shard.halo(H), shard.halo(g)), chunk_here(chunk)
+        )[0]
 
     return _divided(local, H, g, mesh, axis, PartitionSpec(axis))
 
@@ -84,7 +85,7 @@ def stabilized_on_devices(
     relative: bool = True,
     passes: int | None = None,
     form: Form = "pivots",
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     through: Interpreter | None = None,
 ) -> Direction:
     """The direction after Algorithm 3: ``apply(iterate(H, tolerance).factor, g)``.
@@ -122,11 +123,11 @@ def stabilized_on_devices(
         stages = stages_of(through, partial(reduce_window, judgment=judgment), *DIRECTION)
 
         def once(cuts: jax.Array) -> tuple[jax.Array, jax.Array]:
-            cuts, dropped = shard.sweep(judge, (H, shard.halo(cuts)), chunk)
+            cuts, dropped = shard.sweep(judge, (H, shard.halo(cuts)), chunk_here(chunk))
             return cuts, lax.psum(dropped.astype(jnp.int32), axis) > 0
 
-        cuts, done, stable = to_fixed_point(once, jnp.zeros_like(g, bool), limit)
-        return shard.sweep(stages, (H, shard.halo(g), shard.halo(cuts)), chunk)[0], done, stable
+        cuts, done, stable = judged_to_fixed_point(once, jnp.zeros_like(g, bool), limit)
+        return shard.sweep(stages, (H, shard.halo(g), shard.halo(cuts)), chunk_here(chunk))[0], done, stable
 
     specs = PartitionSpec(axis), PartitionSpec(), PartitionSpec()
     return Direction(*_divided(local, H, g, mesh, axis, specs, scalar))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from operator import index
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,20 @@ from precond_lab.preconditioners.logdet.projection import (
     regress_and_judge,
     with_following,
 )
+
+
+class Judgment(NamedTuple):
+    """How Algorithm 3 is to judge a vertex: see :func:`iterate`.
+
+    Attributes:
+        rule: which edges a failed vertex loses.
+        relative: whether the tolerance is relative to H_ii.
+        form: of s.
+    """
+
+    rule: Rule = "one_sided"
+    relative: bool = True
+    form: Form = "pivots"
 
 
 class Stabilization(NamedTuple):
@@ -131,31 +145,25 @@ def iterate(
     """
     H = check_banded(H)
     band, n = H.shape[0] - 1, H.shape[1]
+    judgment = Judgment(rule, relative, form)
     tolerance, limit = settled(H, tolerance, passes, rule, form)
-
-    def failed(s: jax.Array) -> jax.Array:
-        return ~(s > (tolerance * H[0] if relative else tolerance))
 
     if band == 0:
         return Stabilization(factor_of(H[1:], H[0]), H[1:] > 0, jnp.int32(0), jnp.bool(True))
     if one_pass_settles(band, limit):
-        return _stabilized_chain(H, failed, rule)
+        return _stabilized_chain(H, tolerance, judgment)
 
-    def solve(state: tuple) -> tuple:
-        _, cuts, kept, _, _, done = state
-        psi, s, definite = regress_and_judge(extended, kept, form=form)
-        cuts |= failed(s) if form == "coefficients" and band > 1 else failed(s) | ~definite
-        return kept, cuts, edges_between_cuts(cuts, band, rule), psi, s, done + 1
+    def solve(state: tuple) -> tuple[tuple, jax.Array]:
+        _, cuts, kept, _, _ = state
+        psi, s, fails = regress_and_fail(extended, kept, tolerance, judgment)
+        cuts |= fails
+        rest = edges_between_cuts(cuts, band, rule)
+        return (kept, cuts, rest, psi, s), jnp.any(rest != kept)
 
-    def goes_on(state: tuple) -> jax.Array:
-        solved, _, kept, _, _, done = state
-        return (done < 0) | (jnp.any(kept != solved) & (done < limit))
-
-    extended = with_following(H)
-    every, blank = within(n, band), jnp.zeros_like(H[0])
-    start = (every, jnp.zeros(n, bool), every, jnp.zeros_like(H[1:]), blank, jnp.int32(-1))
-    solved, _, kept, psi, s, done = lax.while_loop(goes_on, solve, start)
-    return Stabilization(factor_of(psi, s), solved, done, ~jnp.any(kept != solved))
+    extended, every = with_following(H), within(n, band)
+    start = (every, jnp.zeros(n, bool), every, jnp.zeros_like(H[1:]), jnp.zeros_like(H[0]))
+    (solved, _, _, psi, s), done, stable = to_fixed_point(solve, start, limit)
+    return Stabilization(factor_of(psi, s), solved, done, stable)
 
 
 def default_tolerance(dtype: jax.typing.DTypeLike) -> float:
@@ -176,11 +184,56 @@ def default_tolerance(dtype: jax.typing.DTypeLike) -> float:
     return float(jnp.finfo(dtype).eps)
 
 
-def _stabilized_chain(H: jax.Array, failed: Callable, rule: Rule) -> Stabilization:
+def regress_and_fail(
+    H: jax.Array, kept: jax.Array | None, tolerance: jax.Array, judgment: Judgment
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The regressions of the first m vertices of a chain of m + b, and which of these fail.
+
+    Args:
+        H: ``[b+1, m+b]``.
+        kept: bool ``[b, m]``; None where H has zeros for the edges that are not there.
+        tolerance: a scalar.
+        judgment: how a vertex is judged.
+
+    Returns:
+        psi ``[b, m]``, s ``[m]``, and bool ``[m]``.
+    """
+    psi, s, definite = regress_and_judge(H, kept, form=judgment.form)
+    fails = ~(s > (tolerance * H[0, : len(s)] if judgment.relative else tolerance))
+    return psi, s, fails if judgment.form == "coefficients" and len(psi) > 1 else fails | ~definite
+
+
+def to_fixed_point(
+    solve: Callable[[Any], tuple[Any, jax.Array]], start: Any, limit: jax.Array | int
+) -> tuple[Any, jax.Array, jax.Array]:
+    """Solve, and solve again on a smaller graph until no edge goes.
+
+    Args:
+        solve: from a state to the next one, and whether an edge has gone.
+        start: the first state; as the loop's body does all there is to do, it is compiled once.
+        limit: at most so many solutions after the first; may be traced.
+
+    Returns:
+        The last state, the number of solutions after the first, and whether no edge went in the last one.
+    """
+
+    def again(carry: tuple) -> tuple:
+        state, _, done = carry
+        return *solve(state), done + 1
+
+    def goes_on(carry: tuple) -> jax.Array:
+        _, changed, done = carry
+        return (done < 0) | (changed & (done < limit))
+
+    state, changed, done = lax.while_loop(goes_on, again, (start, jnp.bool(True), jnp.int32(-1)))
+    return state, done, ~changed
+
+
+def _stabilized_chain(H: jax.Array, tolerance: jax.Array, judgment: Judgment) -> Stabilization:
     """On a chain one pass is the fixed point, and the solution on the reduced graph takes selections alone."""
     every = within(H.shape[1], 1)
-    psi, s, definite = regress_and_judge(with_following(cut(H, every)))
-    kept = edges_between_cuts(failed(s) | ~definite, 1, rule)
+    psi, s, fails = regress_and_fail(with_following(cut(H, every)), None, tolerance, judgment)
+    kept = edges_between_cuts(fails, 1, judgment.rule)
     # The selections come before the reciprocal: no NaN or infinity of a dropped edge enters what follows.
     reduced = factor_of(jnp.where(kept, psi, jnp.zeros_like(psi)), jnp.where(kept[0], s, H[0]))
     return Stabilization(reduced, kept, jnp.any(every & ~kept).astype(jnp.int32), jnp.bool(True))

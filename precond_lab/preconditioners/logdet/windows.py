@@ -9,29 +9,15 @@ entry for each vertex that the window is for, and one of flags.
 
 from collections.abc import Callable
 from functools import partial, reduce
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from precond_lab.preconditioners.logdet.band import Rule, cut, edges_between_cuts, within
-from precond_lab.preconditioners.logdet.projection import Form, factor_of, regress, regress_and_judge
-
-
-class Judgment(NamedTuple):
-    """How Algorithm 3 is to judge a vertex: see :func:`iterate`.
-
-    Attributes:
-        rule: which edges a failed vertex loses.
-        relative: whether the tolerance is relative to H_ii.
-        form: of s.
-    """
-
-    rule: Rule = "one_sided"
-    relative: bool = True
-    form: Form = "pivots"
-
+from precond_lab.preconditioners.logdet.band import cut, edges_between_cuts, within
+from precond_lab.preconditioners.logdet.projection import factor_of, regress, regress_and_judge
+from precond_lab.preconditioners.logdet.stabilization import Judgment, regress_and_fail
 
 # Programs, for the m vertices in the middle of a window
 
@@ -97,11 +83,8 @@ def judge_window(
     band = H.shape[0] - 1
     m = H.shape[1] - 2 * band
     kept = edges_between_cuts(cuts[band:], band, judgment.rule)[:, :m]
-    _, s, definite = regress_and_judge(H[:, band:], kept, form=judgment.form)
+    _, _, fails = regress_and_fail(H[:, band:], kept, tolerance, judgment)
     own = slice(band, band + m)
-    fails = _failed(s, H[0, own], tolerance, judgment)
-    if judgment.form == "pivots" or band == 1:
-        fails |= ~definite
     if inside is not None:
         fails &= inside[own]
     # An edge between distant vertices is in the graph only if those between their neighbors are: so a vertex that was
@@ -131,8 +114,7 @@ def stabilize_window(
         psi ``[1, 1+m]``, s ``[1+m]``, g and inside ``[1+m+1]``, and as flags which of the vertices lose the edge to the
             next one, bool ``[m]``.
     """
-    psi, s, definite = regress_and_judge(H)
-    fails = _failed(s, H[0, :-1], tolerance, judgment) | ~definite
+    psi, s, fails = regress_and_fail(H, None, tolerance, judgment)
     if inside is not None:
         fails &= inside[:-1]
     kept = edges_between_cuts(fails, 1, judgment.rule)[:, :-1]
@@ -140,10 +122,6 @@ def stabilize_window(
     psi, s = jnp.where(kept, psi[:, :-1], jnp.zeros_like(psi[:, :-1])), jnp.where(kept[0], s[:-1], H[0, :-2])
     dropped = ~kept[0, 1:] if inside is None else ~kept[0, 1:] & inside[2:-1]
     return psi, s, g[:-1], None if inside is None else inside[:-1], dropped
-
-
-def _failed(s: jax.Array, diagonal: jax.Array, tolerance: jax.Array, judgment: Judgment) -> jax.Array:
-    return ~(s > (tolerance * diagonal if judgment.relative else tolerance))
 
 
 def substitute(psi: jax.Array, s: jax.Array, g: jax.Array, inside: jax.Array | None, flags: jax.Array) -> tuple:
@@ -207,8 +185,12 @@ def surround(x: jax.Array, margins: tuple[int, int]) -> jax.Array:
     Returns:
         H with further vertices that are alone, or a vector with zeros.
     """
-    before, after = (_alone(x, count) for count in margins)
-    return jnp.concatenate([before, x, after], axis=-1)
+    # Not by concatenation, which XLA on a CPU computes number by number.
+    surrounded = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0)] * (x.ndim - 1) + [(*margins, 0)])
+    if x.ndim == 1:
+        return surrounded
+    diagonal = (jnp.arange(x.shape[0]) == 0)[:, None]
+    return jnp.where(diagonal & ~inside_of(x.shape[1], margins), jnp.ones((), x.dtype), surrounded)
 
 
 def inside_of(n: int, margins: tuple[int, int]) -> jax.Array:
@@ -235,13 +217,6 @@ def closed(H: jax.Array) -> jax.Array:
         ``[b+1, n]``.
     """
     return cut(H, within(H.shape[1], H.shape[0] - 1))
-
-
-def _alone(x: jax.Array, count: int) -> jax.Array:
-    if x.ndim == 1:
-        return jnp.zeros_like(x, shape=count)
-    edges = jnp.zeros_like(x, shape=(x.shape[0] - 1, count))
-    return jnp.concatenate([jnp.ones_like(x, shape=(1, count)), edges])
 
 
 # Sweeps
@@ -274,9 +249,9 @@ def sweep(
 ) -> tuple[jax.Array, jax.Array]:
     """What a program gives between the margins of long arrays.
 
-    Every step of the loop reads a window, and takes each earlier one a stage further. A window that is used in the step
-    that reads it would be read again at every use, one number at a time: on a CPU that takes four times as long for
-    b = 4.
+    A pipeline: at step i stage k takes the window i - k, which stage k - 1 has handed on in the step before, and the
+    window i + 1 is read. For a window that is used in the step that reads it is read again at every use, one number at
+    a time: on a CPU that takes four times as long for b = 4.
 
     Args:
         stages: of the program.
@@ -290,32 +265,36 @@ def sweep(
         set anywhere.
     """
     before, total = margins[0], arrays[1].shape[0]
-    m = total - sum(margins)
-    chunk = min(chunk, m)
-    size, delay = chunk + sum(margins), len(stages) - 1
+    n = total - sum(margins)
+    chunk = min(chunk, n)
+    size, windows, delay = chunk + sum(margins), -(-n // chunk), len(stages) - 1
 
     def start(i: jax.Array | int) -> jax.Array:  # the last window covers again what others have covered
         return jnp.clip(i * chunk, 0, total - size)
 
-    def window(i: jax.Array | int) -> tuple:
+    def read(i: jax.Array | int) -> tuple:
         return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start(i), size, x.ndim - 1), (*arrays, inside))
 
-    def blank(like: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:  # made from an array, and of its devices
-        zero = jnp.zeros_like(arrays[1][0], like.dtype)
-        return jnp.broadcast_to(zero, like.shape) if like.size else jnp.zeros(like.shape, like.dtype)
-
     def step(i: jax.Array, state: tuple) -> tuple:
-        waiting, result, flagged = state
-        *passed, (own, flags) = [stage(*values) for stage, values in zip(stages, waiting, strict=True)]
-        result = lax.dynamic_update_slice_in_dim(result, own, start(i - delay) + before, 0)
-        return (window(i + 1), *passed), result, flagged | (jnp.any(flags) & (i >= delay))
+        inputs, result, flagged = state
+        *outputs, (own, flags) = [stage(*values) for stage, values in zip(stages, inputs, strict=True)]
+        done = i - delay  # negative while the pipeline fills up: what comes out then is written over by window 0
+        result = lax.dynamic_update_slice_in_dim(result, own, start(done) + before, 0)
+        return (read(i + 1), *outputs), result, flagged | (jnp.any(flags) & (done >= 0))
 
-    waiting = [window(0)]
+    inputs = [read(0)]
     for stage in stages[:-1]:
-        waiting.append(jax.tree.map(blank, jax.eval_shape(stage, *waiting[-1])))
-    state = tuple(waiting), blank(arrays[1]), blank(jax.ShapeDtypeStruct((), bool))
-    _, result, flagged = lax.fori_loop(0, -(-m // chunk) + delay, step, state)
+        shapes = jax.eval_shape(stage, *inputs[-1])
+        inputs.append(jax.tree.map(partial(_blank, arrays[1]), shapes))
+    state = tuple(inputs), _blank(arrays[1], arrays[1]), _blank(arrays[1], jax.ShapeDtypeStruct((), bool))
+    _, result, flagged = lax.fori_loop(0, windows + delay, step, state)
     return result, flagged
+
+
+def _blank(source: jax.Array, like: jax.Array | jax.ShapeDtypeStruct) -> jax.Array:
+    """Zeros like an array, made from another and divided among its devices."""
+    zero = jnp.zeros_like(source[0], like.dtype)
+    return jnp.broadcast_to(zero, like.shape) if like.size else jnp.zeros(like.shape, like.dtype)
 
 
 def sweep_chain(
