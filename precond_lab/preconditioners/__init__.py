@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-_MODULES = ("logdet",)
+_MODULES = ("inverse_root", "logdet")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,0 +1,62 @@
+"""The dense linear algebra that the methods are built on, in two forms."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from precond_lab import linalg
+from precond_lab.linalg.matrices import product
+
+
+class Kernels(NamedTuple):
+    """Operations on whole matrices.
+
+    Attributes:
+        product: of two matrices.
+        cholesky: the lower factor of a symmetric matrix; NaN where there is none.
+        eigh: eigenvalues in ascending order, and eigenvectors as columns.
+        svd: U, singular values in descending order, and V^T.
+        qr: Q and R.
+        solve_spd: the solution of systems with a symmetric positive definite matrix; NaN where it is not.
+    """
+
+    product: Callable[[jax.Array, jax.Array], jax.Array]
+    cholesky: Callable[[jax.Array], jax.Array]
+    eigh: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+    svd: Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+    qr: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+    solve_spd: Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def _library_solve_spd(A: jax.Array, b: jax.Array) -> jax.Array:
+    L = jnp.linalg.cholesky(A, symmetrize_input=False)
+    y = jax.scipy.linalg.solve_triangular(L, b, lower=True)
+    return jax.scipy.linalg.solve_triangular(L, y, lower=True, trans=1)
+
+
+def _library_cholesky(A: jax.Array) -> jax.Array:
+    return jnp.linalg.cholesky(A, symmetrize_input=False)
+
+
+def _library_eigh(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    values, vectors = jnp.linalg.eigh(A, symmetrize_input=False)
+    return values, vectors
+
+
+def _library_svd(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    U, s, Vt = jnp.linalg.svd(A)
+    return U, s, Vt
+
+
+def _library_qr(A: jax.Array) -> tuple[jax.Array, jax.Array]:
+    Q, R = jnp.linalg.qr(A)
+    return Q, R
+
+
+LOOPS = Kernels(product, linalg.cholesky, linalg.eigh, linalg.svd, linalg.qr, linalg.solve_spd)
+"""Loops of plain operations, which every interpreter sees into."""
+
+LIBRARY = Kernels(product, _library_cholesky, _library_eigh, _library_svd, _library_qr, _library_solve_spd)
+"""What JAX calls on the device at hand: fast, and emulated only with ``linalg="expand"``, as the loops."""

@@ -1,0 +1,1 @@
+"""What a ridge hides: its bias against the rounding error that it saves."""
