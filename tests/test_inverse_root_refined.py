@@ -27,6 +27,7 @@ from precond_lab.preconditioners.inverse_root.split import (
 U = 2.0**-24
 FAST = Setting(kernels=LIBRARY)
 product = LIBRARY.product
+LEVELS = [2, *(pytest.param(levels, marks=pytest.mark.slow) for levels in (1, 3))]
 
 
 def rounded(A):
@@ -64,7 +65,7 @@ def test_two_sums_are_exact():
         assert Fraction(float(x)) + Fraction(float(y)) == Fraction(float(h)) + Fraction(float(l))
 
 
-@pytest.mark.parametrize("levels", [1, 2, 3])
+@pytest.mark.parametrize("levels", LEVELS)
 def test_slices_add_up_to_the_matrix_and_are_short(levels):
     A, _ = operands(16)
     A = A.at[3].set(0)
@@ -82,7 +83,7 @@ def test_slices_add_up_to_the_matrix_and_are_short(levels):
             np.testing.assert_array_equal(total + np.asarray(rests[i + 1], float), np.asarray(A, float))
 
 
-@pytest.mark.parametrize(("n", "levels"), [(512, 2), (48, 3)])
+@pytest.mark.parametrize(("n", "levels"), [pytest.param(512, 2, marks=pytest.mark.slow), (48, 3)])
 def test_products_of_slices_have_no_rounding_error(n, levels):
     # The worst cases for the sums: all of one sign, as large as slices can be, or nearly so with all bits in use.
     A = jnp.full((n, n), 1 - 2.0**-24, jnp.float32)
@@ -114,7 +115,7 @@ def test_one_bit_more_is_one_too_many():
     assert np.any(np.asarray(product_terms(S, T, product)[0][0], float) != wanted)
 
 
-@pytest.mark.parametrize("levels", [1, 2, 3])
+@pytest.mark.parametrize("levels", LEVELS)
 def test_a_product_is_as_accurate_as_it_is_said_to_be(levels):
     n = 16
     A, B = operands(n)

@@ -63,7 +63,13 @@ OUTCOMES = {
 }
 
 
-@pytest.fixture(scope="module", params=METHODS)
+SLOW = {"svd", "schur_newton"}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in METHODS],
+)
 def found(request):
     """All cases of a method go through one compiled program, with p an argument."""
     matrices = np.stack([A for A, _, _ in CASES] + [A for A, _ in OUTCOMES.values()]).astype(np.float32)
@@ -110,6 +116,7 @@ def test_an_order_of_one():
         assert abs(X.item() - 0.5) <= 2.0**6 * U, name
 
 
+@pytest.mark.slow
 def test_padding_is_zero_and_changes_nothing():
     A = rounded(gallery.spd(5, condition=30.0, seed=1)) / 8
     padded = jnp.array(np.pad(A, (0, N - 5), constant_values=7.0))
@@ -151,7 +158,7 @@ WANTED = {
 }
 
 
-@pytest.mark.parametrize("relative", [True, False])
+@pytest.mark.parametrize("relative", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_policies_by_hand(relative):
     assert set(WANTED) == set(POLICIES)
     options = {"setting": FAST, "floor": FLOOR if relative else 1.0, "relative": relative}

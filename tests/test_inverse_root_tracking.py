@@ -98,6 +98,7 @@ def test_tracking_converges_to_eigenvectors():
     assert (int(r.steps), int(r.result)) == (60, Result.CONVERGED)
 
 
+@pytest.mark.slow
 def test_the_basis_of_a_hopeless_matrix_is_orthonormal():
     run = jax.jit(lambda A: tracked(A, 2, basis=jnp.array(BASIS), setting=FAST))
     for A, wanted in ((jnp.zeros((N, N)), Result.ZERO_MATRIX), (jnp.full((N, N), jnp.nan), Result.NOT_FINITE)):
