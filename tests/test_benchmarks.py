@@ -343,6 +343,8 @@ def test_operations_are_rounded_from_the_exact_result(benchmark, format):
 
 # The device
 
+DEVICE_CHECKS = {"check_rounding", "check_random_rounding", "check_operations", "check_blocks", "check_programs"}
+
 
 @pytest.fixture
 def device(benchmark, monkeypatch):
@@ -372,7 +374,15 @@ def test_device_check_passes_here(device, tmp_path, capsys):
         assert line in page
 
 
+def leave_only(check, device, monkeypatch):
+    """Of all comparisons and timings only those of one kind, and the timings that a page cannot be without."""
+    for other in DEVICE_CHECKS - {check}:
+        monkeypatch.setattr(device, other, lambda *given: [])
+    monkeypatch.setattr(device, "measure_rounding", lambda *given: [])
+
+
 def test_device_check_sees_a_wrong_rounding(device, monkeypatch, capsys):
+    leave_only("check_rounding", device, monkeypatch)
     checks = sys.modules["device_checks"]
     right = checks.round_bits
     monkeypatch.setattr(checks, "round_bits", lambda x, *args, **kwargs: right(x, *args, **kwargs) + (x == 3))
@@ -381,6 +391,7 @@ def test_device_check_sees_a_wrong_rounding(device, monkeypatch, capsys):
 
 
 def test_device_check_sees_a_wrong_operation(device, monkeypatch, capsys):
+    leave_only("check_operations", device, monkeypatch)
     checks = sys.modules["device_checks"]
     monkeypatch.setitem(checks.OPERATIONS, "mul", lambda a, b: a * b + 0.5)
     assert device.main(["--quick"]) == 1
@@ -388,6 +399,7 @@ def test_device_check_sees_a_wrong_operation(device, monkeypatch, capsys):
 
 
 def test_device_check_sees_a_program_that_differs(device, monkeypatch, capsys):
+    leave_only("check_programs", device, monkeypatch)
     calls, checks = iter(range(2)), sys.modules["device_checks"]
     emulate = checks.emulate
 

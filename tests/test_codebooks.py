@@ -68,8 +68,20 @@ def closest(x: Fraction, table: list[Fraction]) -> int:
     return min(places, key=lambda place: (abs(x - table[place]), place % 2))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("book", BOOKS, ids=str)
+# With two bits, and with as many as can be, and either sign; in float64 the book of optimizers alone.
+DIFFERENT = {CodeBook("linear", 2), CodeBook("linear", 8, False), CodeBook("dynamic", 8), CodeBook("dynamic", 4, False)}
+FAST = {(book, np.float32) for book in DIFFERENT} | {(CodeBook("dynamic", 8), np.float64)}
+
+
+@pytest.mark.parametrize(
+    ("book", "dtype"),
+    [
+        pytest.param(book, dtype, marks=[pytest.mark.slow] * ((book, dtype) not in FAST))
+        for book in BOOKS
+        for dtype in (np.float32, np.float64)
+    ],
+    ids=lambda x: x.__name__ if isinstance(x, type) else str(x),
+)
 def test_the_nearest_number_is_found_and_the_even_code_on_a_tie(book, dtype):
     table = [Fraction(value) for value in values(book).tolist()]
     middles = np.array([float((low + high) / 2) for low, high in pairwise(table)]).astype(dtype)

@@ -39,7 +39,20 @@ ODD = [
 LISTED = [*SHORT, *P3109, *ODD]
 WORDS = {np.float32: np.uint32, np.float64: np.uint64}
 CARRIED = [(f, dtype) for f in LISTED for dtype in WORDS if NAMED[np.dtype(dtype).name].holds(f)]
-EVERY = pytest.mark.parametrize(("format", "dtype"), CARRIED, ids=[f"{f}-{dtype.__name__}" for f, dtype in CARRIED])
+# From float64 all formats are in the slow tier but some, and those that float32 cannot hold.
+WIDENED = [formats.bfloat16, formats.float8_e5m2, formats.float8_e4m3fn, *P3109[:1], *ODD]
+EVERY = pytest.mark.parametrize(
+    ("format", "dtype"),
+    [
+        pytest.param(
+            f,
+            dtype,
+            marks=[pytest.mark.slow] * (dtype == np.float64 and f not in WIDENED),
+            id=f"{f}-{dtype.__name__}",
+        )
+        for f, dtype in CARRIED
+    ],
+)
 
 
 def bits_of(values) -> np.ndarray:

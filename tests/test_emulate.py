@@ -59,7 +59,6 @@ def assert_is_the_oracle(program, arithmetic, count=True):
 
 
 SAMPLE = [
-    ("elementwise", Arithmetic("bfloat16")),
     ("elementwise", Arithmetic("float8_e4m3fn", "toward_zero")),
     ("library", Arithmetic("float16", "toward_zero")),
     ("sums", Arithmetic("bfloat16", "toward_zero", accumulate="float32")),

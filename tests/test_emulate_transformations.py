@@ -50,7 +50,9 @@ def test_jit_is_eager_is_run_again(f, arithmetic):
     assert_same_bits(emulate(f, arithmetic)(X, Y), eager)
 
 
-@pytest.mark.parametrize("arithmetic", [Arithmetic("bfloat16", "toward_zero"), STOCHASTIC], ids=str)
+@pytest.mark.parametrize(
+    "arithmetic", [pytest.param(Arithmetic("bfloat16", "toward_zero"), marks=pytest.mark.slow), STOCHASTIC], ids=str
+)
 def test_operation_by_operation_is_compiled(arithmetic):
     eager = emulate(tiny, arithmetic, events=True)(X, Y)
     with jax.disable_jit():
@@ -400,7 +402,7 @@ def test_programs_are_lowered_and_differentiated_after_x64_mode_has_ended():
         return sum(results.values()), results
 
     gradient, got = jax.jit(jax.grad(functools.partial(total, emulate(late, "float32")), has_aux=True))(x)
-    wanted, want = jax.grad(functools.partial(total, late), has_aux=True)(x)
+    wanted, want = jax.jit(jax.grad(functools.partial(total, late), has_aux=True))(x)
     for name in LATE:
         np.testing.assert_allclose(got[name], want[name], rtol=64 * 2**-24, err_msg=name)
     np.testing.assert_allclose(gradient, wanted, rtol=0, atol=0.1)

@@ -91,8 +91,8 @@ def test_what_is_no_root_has_an_infinite_error():
     assert roots.errors(np.full((2, 2), np.nan), np.ones(2), np.eye(2), 2) == (np.inf,) * 3
     exact = roots.errors(np.diag([1.0, 2.0]), np.array([1.0, 0.25]), np.eye(2), 2)
     assert exact == (0.0, 0.0, 0.0)
-    off = roots.errors(np.diag([1.0, 2.2]), np.array([1.0, 0.25]), np.eye(2), 2)
-    np.testing.assert_allclose(off, (0.1, 0.2 / np.sqrt(5), 0.1 / np.sqrt(2)), rtol=1e-12)
+    off = roots.errors(np.diag([1.3, 2.4]), np.array([1.0, 0.25]), np.eye(2), 2)
+    np.testing.assert_allclose(off, (0.2, np.sqrt(0.25 / 5), np.sqrt(0.13 / 2)), rtol=1e-12)
 
 
 @pytest.mark.slow

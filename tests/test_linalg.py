@@ -208,7 +208,7 @@ def triangles(factors):
     return np.tril(factors, -1)[..., :r] + np.eye(m, r), np.triu(factors)[..., :r, :]
 
 
-SLOW = ("float16 stochastic", "float16 down")
+SLOW = ("float32", "float16 stochastic", "float16 down")
 every = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in ARITHMETICS]
 )

@@ -29,6 +29,15 @@ def make(request):
     return OPTIMIZERS[request.param]
 
 
+def few(*names):
+    """`make` for optimizers of these names, and for the others in the slow tier."""
+    slow = [pytest.mark.slow]
+    return pytest.mark.parametrize(
+        "make", [pytest.param(f, marks=slow * (name not in names), id=name) for name, f in OPTIMIZERS.items()]
+    )
+
+
+@few("sonew", "sonew diagonal")
 def test_converges_on_a_quadratic(make):
     steps = 200
     optimizer = make(optax.cosine_decay_schedule(0.1, steps))
@@ -42,6 +51,7 @@ def test_converges_on_a_quadratic(make):
     assert losses[-1] < 1e-4 * losses[0]
 
 
+@few("sonew", "sonew diagonal")
 def test_extra_arguments_are_ignored_and_nothing_is_compiled_twice(make):
     optimizer, traces = optax.with_extra_args_support(make(0.1)), []
 
@@ -60,13 +70,14 @@ def test_extra_arguments_are_ignored_and_nothing_is_compiled_twice(make):
 def test_dtypes_and_shapes_are_kept(make, dtype):
     params = jax.tree.map(lambda x: x.astype(dtype), PARAMS)
     optimizer = make(0.1)
-    state = optimizer.init(params)
-    updates, new = optimizer.update(params, state, params)
+    state = jax.eval_shape(optimizer.init, params)
+    updates, new = jax.eval_shape(optimizer.update, params, state, params)
     for a, b in zip(jax.tree.leaves(updates), jax.tree.leaves(params), strict=True):
         assert (a.shape, a.dtype) == (b.shape, b.dtype)
     assert jax.tree.map(lambda x: x.dtype, state) == jax.tree.map(lambda x: x.dtype, new)
 
 
+@few("sonew", "sonew diagonal")
 def test_no_arithmetic_is_that_of_binary64(make):
     # without contraction the two would be equal; a fused multiply-add in either sum may move the last bits, which
     # the condition number of the projection of these statistics (below 2^10 by the tolerance) may amplify
@@ -75,13 +86,15 @@ def test_no_arithmetic_is_that_of_binary64(make):
         more = {"tolerance": 2.0**-8}
         plain, emulated = make(0.1, **more), make(0.1, arithmetic="float64", **more)
         states = [plain.init(params), emulated.init(params)]
+        updates = [jax.jit(plain.update), jax.jit(emulated.update)]
         for i in range(3):
             grads = jax.tree.map(lambda x, i=i: jnp.sin(x * (i + 1)), params)
-            (a, states[0]), (b, states[1]) = plain.update(grads, states[0]), emulated.update(grads, states[1])
+            (a, states[0]), (b, states[1]) = (f(grads, state) for f, state in zip(updates, states, strict=True))
             for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
                 np.testing.assert_allclose(x, y, rtol=2.0**10 * 100 * 2.0**-53, atol=0)
 
 
+@few("sonew")
 def test_in_bfloat16_everything_kept_is_a_bfloat16(make):
     optimizer = make(1.0, arithmetic="bfloat16", tolerance=2.0**-7)
     state = optimizer.init(PARAMS)
@@ -112,6 +125,7 @@ def test_a_tensor_of_zero_gradients_gets_a_zero_step():
 
 @pytest.mark.parametrize(("dtype", "arithmetic"), [("float16", None), ("float32", "float16"), ("float32", None)])
 @pytest.mark.parametrize("g", [[0.0, 0.0, 0.0], [0.0, 1e-2, 1.0], [1.0, 0.0, 0.5], [1e-4, 1.0, 0.0]])
+@few("sonew", "sonew diagonal")
 def test_dead_entries_get_a_zero_step(make, dtype, arithmetic, g):
     """In float16 the floor is zero, so is the square of 1e-4, and 1 / H_ii may be infinite."""
     g = jnp.array(g, dtype)
@@ -140,6 +154,7 @@ def test_an_empty_tensor_passes_through(make):
     assert float(updates["one"][0]) < 0
 
 
+@few("sonew")
 def test_numpy_arrays_of_float64_are_taken(make):
     """Without x64 mode they are float32 to JAX, and a warning would be an error here."""
     params = {"w": np.ones((2, 3)), "s": np.float64(0.5)}
@@ -155,6 +170,68 @@ def test_the_state_has_as_many_numbers_a_parameter_as_said():
         for averaging, numbers in (("average", band + 2), ("increment", band + 2), ("compensated", 2 * band + 3)):
             state = optimizers.scale_by_sonew(band, averaging=averaging).init(jnp.zeros(100))
             assert sum(x.size for x in jax.tree.leaves(state) if x.ndim) == numbers * 100
+
+
+@pytest.mark.parametrize(
+    ("band", "arithmetic"),
+    [
+        (1, "float16"),
+        pytest.param(2, "bfloat16", marks=pytest.mark.slow),
+        *(pytest.param(b, "float16", marks=pytest.mark.slow) for b in (2, 4)),
+    ],
+)
+def test_in_chunks_the_steps_are_the_same(band, arithmetic):
+    """With edges dropped, entries dead, infinite D that end segments, and chunks that do not divide the chain."""
+    rng = np.random.default_rng(band)
+    g = rng.standard_normal((3, 150)) * np.exp2(rng.integers(-9, 1, 150))
+    g[:, 40:60] = g[:, 39:40]  # identical histories
+    g[:, 70] = 0.0
+    whole, parts = (optimizers.scale_by_sonew(band, arithmetic, chunk=chunk) for chunk in (None, 16))
+
+    @jax.jit
+    def step(g, state):
+        return whole.update(g, state), parts.update(g, state)
+
+    state = whole.init(jnp.zeros(150))
+    for row in jnp.asarray(g, jnp.float32):
+        (u, state), other = step(row, state)
+        for x, y in zip(jax.tree.leaves((u, state)), jax.tree.leaves(other), strict=True):
+            assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+    if arithmetic == "float16":
+        assert np.any((np.asarray(u) == 0) & (g[-1] != 0)), "no D was infinite"
+
+
+def temporaries(band, arithmetic=None, n=2**20):
+    """In numbers a parameter."""
+    optimizer, g = optimizers.scale_by_sonew(band, arithmetic), jax.ShapeDtypeStruct((n,), jnp.float32)
+    compiled = jax.jit(optimizer.update).lower(g, jax.eval_shape(optimizer.init, g)).compile()
+    return compiled.memory_analysis().temp_size_in_bytes / 4 / n
+
+
+def test_the_temporaries_of_a_step_are_bounded():
+    """By 3 (b+1) + 6 numbers a parameter.
+
+    Three bands: the statistics corrected for their bias, those damped, and on the way to their one-norm the absolute
+    values of all rows; beside them a few vectors such as u, the momentum and the cuts, and the windows of a chunk.
+    """
+    for band in (1, 4):
+        assert temporaries(band) <= 3 * (band + 1) + 6
+
+
+@pytest.mark.slow
+def test_the_temporaries_of_an_emulated_step_are_bounded():
+    """By twice as many, and two numbers for every vertex of a chunk and operation: the carrier is float64."""
+    assert temporaries(4, "bfloat16") <= 2 * (3 * 5 + 6)
+
+
+def test_a_draw_is_made_once_a_vertex():
+    """Windows overlap, and would be drawn for twice: under stochastic rounding no chunks are made."""
+    g = jnp.ones(40)
+    drawn = pl.Arithmetic("bfloat16", "stochastic")
+    for arithmetic in (drawn, pl.Arithmetic("bfloat16", overrides={"div": drawn})):
+        optimizer = optimizers.scale_by_sonew(1, arithmetic, chunk=8)
+        program = jax.make_jaxpr(optimizer.update)(g, optimizer.init(g))
+        assert "dynamic_update_slice" not in str(program)
 
 
 def test_the_tolerance_follows_the_format_of_the_statistics():
@@ -193,3 +270,5 @@ def test_misuse_is_refused():
         optimizers.sonew(0.1, band=-1)
     with pytest.raises(ValueError, match="unknown averaging 'mean'"):
         optimizers.sonew(0.1, averaging="mean")
+    with pytest.raises(ValueError, match="chunks of 0 entries"):
+        optimizers.sonew(0.1, chunk=0)

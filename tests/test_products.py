@@ -21,8 +21,11 @@ ARITHMETICS = [
     pl.Arithmetic("bfloat16", accumulate="float32", order="blocked(2)"),
     pl.Arithmetic("float8_e4m3fn", accumulate="float16", order="reversed", rounding="toward_zero"),
     pl.Arithmetic("float16", order="exact", rounding="down"),
-    pl.Arithmetic("bfloat16", order="exact"),
-    pl.Arithmetic("float16", operands="float8_e4m3fn", order="exact", rounding="nearest_away"),
+    pytest.param(pl.Arithmetic("bfloat16", order="exact"), marks=pytest.mark.slow),
+    pytest.param(
+        pl.Arithmetic("float16", operands="float8_e4m3fn", order="exact", rounding="nearest_away"),
+        marks=pytest.mark.slow,
+    ),
 ]
 
 
@@ -56,11 +59,11 @@ def test_products_equal_the_definition(arithmetic):
 
 FAST = [
     pl.Arithmetic("bfloat16"),
-    pl.Arithmetic("float16", order="reversed"),
-    pl.Arithmetic("float8_e4m3fn"),
+    pytest.param(pl.Arithmetic("float16", order="reversed"), marks=pytest.mark.slow),
+    pytest.param(pl.Arithmetic("float8_e4m3fn"), marks=pytest.mark.slow),
     pl.Arithmetic("float8_e5m2", accumulate="bfloat16"),
-    pl.Arithmetic("bfloat16", accumulate="float32"),
-    pl.Arithmetic(pl.Format("flushing", 9, -40, 40, subnormals=False)),
+    pytest.param(pl.Arithmetic("bfloat16", accumulate="float32"), marks=pytest.mark.slow),
+    pytest.param(pl.Arithmetic(pl.Format("flushing", 9, -40, 40, subnormals=False)), marks=pytest.mark.slow),
 ]
 
 
@@ -214,18 +217,20 @@ def test_events_of_a_product_are_counted_in_either_loop(counting, monkeypatch):
         assert (int(events.overflow), int(events.underflow), int(events.invalid)) == counts
 
 
-def test_exact_products_of_every_format_cancel_to_the_last_bit():
+@pytest.mark.parametrize(
+    "format", ["float8_e4m3fn", "float32", *(pytest.param(f, marks=pytest.mark.slow) for f in ("float16", "bfloat16"))]
+)
+def test_exact_products_of_every_format_cancel_to_the_last_bit(format):
     """Sums of k products and their negatives, but for one product of the smallest numbers."""
-    for format in ("float8_e4m3fn", "float16", "bfloat16", "float32"):
-        record = pl.formats.named(format)
-        generator = np.random.default_rng(9)
-        x = pl.round_to(generator.normal(size=(3, 40)) * 2.0 ** generator.integers(-5, 5, (3, 40)), format)
-        small = np.full((3, 1), 2.0 ** (record.min_exponent // 2))
-        a = np.concatenate([x, small, -np.asarray(x)], axis=1)
-        b = np.concatenate([x, small, np.asarray(x)], axis=1)
-        with jax.enable_x64(True):
-            got = pl.emulate(lambda a, b: jnp.sum(a * 0) + a @ b.T, pl.Arithmetic(format, order="exact"))(a, b)
-        assert np.diag(got).tolist() == [2.0 ** (record.min_exponent // 2 * 2)] * 3
+    record = pl.formats.named(format)
+    generator = np.random.default_rng(9)
+    x = pl.round_to(generator.normal(size=(3, 40)) * 2.0 ** generator.integers(-5, 5, (3, 40)), format)
+    small = np.full((3, 1), 2.0 ** (record.min_exponent // 2))
+    a = np.concatenate([x, small, -np.asarray(x)], axis=1)
+    b = np.concatenate([x, small, np.asarray(x)], axis=1)
+    with jax.enable_x64(True):
+        got = pl.emulate(lambda a, b: jnp.sum(a * 0) + a @ b.T, pl.Arithmetic(format, order="exact"))(a, b)
+    assert np.diag(got).tolist() == [2.0 ** (record.min_exponent // 2 * 2)] * 3
 
 
 def test_a_narrower_type_of_results_is_rounded_to():
@@ -236,7 +241,11 @@ def test_a_narrower_type_of_results_is_rounded_to():
     assert float(pl.emulate(lambda a: lax.dot(a, a.T), "float32")(a)[0, 0]) == 1 + 2.0**-18
 
 
-@pytest.mark.parametrize("arithmetic", [pl.Arithmetic("bfloat16"), pl.Arithmetic("float16", order="exact")], ids=name)
+@pytest.mark.parametrize(
+    "arithmetic",
+    [pl.Arithmetic("bfloat16"), pytest.param(pl.Arithmetic("float16", order="exact"), marks=pytest.mark.slow)],
+    ids=name,
+)
 def test_the_derivative_is_that_of_the_product(arithmetic, monkeypatch):
     monkeypatch.setattr(product_loops, "WORTHWHILE", 0)
     a, b = np.float32([[1.0, 2.0], [3.0, 4.0]]), np.float32([[2.0, -1.0], [0.5, 8.0]])
@@ -275,7 +284,7 @@ def test_scaled_integer_sums_of_blocks_are_terms_of_a_sum():
     [
         pytest.param(pl.Arithmetic("bfloat16", order="exact"), marks=pytest.mark.slow),
         pl.Arithmetic("bfloat16"),
-        pl.Arithmetic.preset("h100-bf16"),
+        pytest.param(pl.Arithmetic.preset("h100-bf16"), marks=pytest.mark.slow),
     ],
     ids=name,
 )

@@ -37,6 +37,11 @@ RECORDS = [
     CodeBook("dynamic", block=32),
     CodeBook("linear", bits=4, block=None),
 ]
+# Of each kind one; the others in the slow tier.
+KINDS = {Integer(8), Integer(8, "row"), Integer(8, "column"), RECORDS[4], MX("float8_e4m3fn"), NVFP4(), RECORDS[-2]}
+every_record = pytest.mark.parametrize(
+    "q", [pytest.param(q, marks=[pytest.mark.slow] * (q not in KINDS)) for q in RECORDS], ids=str
+)
 WIDTH = 96
 
 
@@ -77,9 +82,15 @@ def wide(dtype):
     return jax.enable_x64(True) if dtype == np.float64 else contextlib.nullcontext()
 
 
-@pytest.mark.parametrize("dtype", MACHINES)
-@pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("width", [2, 8, 16])
+@pytest.mark.parametrize(
+    ("width", "symmetric", "dtype"),
+    [
+        pytest.param(width, symmetric, dtype, marks=[pytest.mark.slow] * (dtype == np.float64 and width != 8))
+        for width in (2, 8, 16)
+        for symmetric in (True, False)
+        for dtype in MACHINES
+    ],
+)
 def test_integers_are_those_of_exact_rationals(dtype, symmetric, width):
     q = Integer(width, "block", 32, symmetric)
     x = awkward(dtype, width)
@@ -194,7 +205,7 @@ def test_a_block_or_tensor_with_a_failure_becomes_nan():
     assert np.isnan(round_blocks(x, CodeBook(block=32))).all(1).tolist() == [False, True, True, False]
 
 
-@pytest.mark.parametrize("q", RECORDS, ids=str)
+@every_record
 def test_rounding_is_quantizing_and_back_on_every_axis(q):
     x = awkward(np.float32, 6).reshape(-1, 3, 32)[:, :, :29]
     both = jax.jit(lambda x: [(round_blocks(x, q, axis), dequantize(quantize(x, q, axis))) for axis in (-1, 0, None)])
@@ -210,12 +221,12 @@ def test_rounding_is_quantizing_and_back_on_every_axis(q):
         assert_same(dequantize(quantized), both(x)[0][0])
 
 
-def test_a_program_in_float32_may_round_float64_to_blocks():
+@every_record
+def test_a_program_in_float32_may_round_float64_to_blocks(q):
     x = np.random.default_rng(7).standard_normal((2, 40))
-    for q in RECORDS:
-        got = np.asarray(round_blocks(x, q))
-        assert got.dtype == np.float64
-        assert np.abs(got - x).max() < np.abs(x).max() / 2
+    got = np.asarray(round_blocks(x, q))
+    assert got.dtype == np.float64
+    assert np.abs(got - x).max() < np.abs(x).max() / 2
     assert not jax.config.jax_enable_x64  # pyright: ignore
 
 
@@ -309,18 +320,24 @@ def as_matrices(a, b):
     return a.transpose(0, 2, 3, 1).reshape(2, 3, 70), b.transpose(1, 3, 0, 2).reshape(2, 4, 70)
 
 
-@pytest.mark.parametrize("dtype", MACHINES)
+PAIRS = [
+    (Integer(8), Integer(8)),
+    (Integer(8, "row"), Integer(4, "tensor")),
+    (Integer(8, "row", symmetric=False), Integer(8, "row")),
+    (Integer(8, "block", 32), Integer(8, "block", 32)),
+    (Integer(8, "block", 16, symmetric=False), Integer(8, "row")),
+    (Integer(15, "row"), Integer(15, "row")),
+]
+
+
 @pytest.mark.parametrize(
-    ("qa", "qb"),
+    ("qa", "qb", "dtype"),
     [
-        (Integer(8), Integer(8)),
-        (Integer(8, "row"), Integer(4, "tensor")),
-        (Integer(8, "row", symmetric=False), Integer(8, "row")),
-        (Integer(8, "block", 32), Integer(8, "block", 32)),
-        (Integer(8, "block", 16, symmetric=False), Integer(8, "row")),
-        (Integer(15, "row"), Integer(15, "row")),
+        pytest.param(*pair, dtype, marks=[pytest.mark.slow] * (dtype == np.float64 and pair not in PAIRS[2::3]))
+        for pair in PAIRS
+        for dtype in MACHINES
     ],
-    ids=str,
+    ids=lambda x: x.__name__ if isinstance(x, type) else str(x),
 )
 def test_integer_products_are_exact_until_they_are_scaled(dtype, qa, qb):
     a, b = operands(10, dtype)

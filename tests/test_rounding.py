@@ -330,7 +330,31 @@ LAWS = [
 ]
 
 
-@cases(LISTED + TOO_MANY)
+# Slow to compile or to judge, and rounded by the kernel of other cases.
+ALIKE = {
+    ("finer, narrow", np.float32),
+    ("one bit less than float64, narrow", np.float64),
+    ("half with one binade less", np.float32),
+    ("half with one binade less", np.float64),
+    ("tfloat32", np.float32),
+    ("float16", np.float64),
+    ("float64", np.float32),
+    ("float64", np.float64),
+    ("saturating float32", np.float32),
+    ("float32 without subnormals", np.float32),
+}
+# Of what float32 holds too, some of every kernel are enough from float64.
+WIDENED = {"bfloat16", "float8_e5m2", "float8_e4m3fn", "float8_e8m0fnu", "float4_e2m1fn", "powers of two", "no zero"}
+ALIKE |= {(f.name, np.float64) for f in FEW if f.name not in WIDENED}
+
+
+@pytest.mark.parametrize(
+    ("format", "dtype"),
+    [
+        pytest.param(f, d, marks=[pytest.mark.slow] * ((f.name, d) in ALIKE), id=f"{f}-{d.__name__}")
+        for f, d in LISTED + TOO_MANY
+    ],
+)
 def test_laws(format, dtype):
     for law in LAWS:
         law(format, dtype)

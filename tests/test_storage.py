@@ -55,7 +55,13 @@ CASES = [("adam", kind) for kind in STORAGES] + [(name, "int8 blocks") for name 
 ROUGH = {"int8 blocks", "int8 rows", "nvfp4", "e5m2"}
 
 
-@pytest.mark.parametrize(("name", "kind"), CASES)
+COMMON = {"int8 blocks", "dynamic", "bfloat16"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [pytest.param(*case, marks=[pytest.mark.slow] * (case[1] not in COMMON)) for case in CASES],
+)
 def test_an_optimizer_in_storage_keeps_its_structure_and_still_converges(name, kind):
     optimizer = stored(OPTIMIZERS[name](), STORAGES[kind])
     carry = start = (PARAMS, optimizer.init(PARAMS))
@@ -123,7 +129,7 @@ def test_counts_scalars_and_small_arrays_are_left_alone():
     assert all(kept[name] is tree[name] for name in tree if name != "large")
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow), "float32"])
 def test_the_dtype_of_the_state_is_kept(dtype):
     tree = {"m": jnp.linspace(-1, 1, 64).astype(dtype)}
     for kind in STORAGES.values():

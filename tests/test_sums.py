@@ -15,11 +15,11 @@ ARITHMETICS = [
     pl.Arithmetic("float16", order="pairwise"),
     pl.Arithmetic("float16", order="reversed", rounding="down"),
     pl.Arithmetic("float8_e4m3fn", order="blocked(3)", rounding="odd"),
-    pl.Arithmetic("float16", order="blocked(3)", accumulate="bfloat16"),
-    pl.Arithmetic("bfloat16", order="exact"),
+    pytest.param(pl.Arithmetic("float16", order="blocked(3)", accumulate="bfloat16"), marks=pytest.mark.slow),
+    pytest.param(pl.Arithmetic("bfloat16", order="exact"), marks=pytest.mark.slow),
     pl.Arithmetic("bfloat16", order="pairwise", accumulate="float32", rounding="toward_zero"),
     pl.Arithmetic("float8_e5m2", order="exact", rounding="up"),
-    pl.Arithmetic("float16", order="exact", rounding="down"),
+    pytest.param(pl.Arithmetic("float16", order="exact", rounding="down"), marks=pytest.mark.slow),
     pl.Arithmetic("float32", order="exact"),
 ]
 

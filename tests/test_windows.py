@@ -79,7 +79,7 @@ def _maximum(x):
     return lax.reduce_window(x, -jnp.inf, lax.max, (1, 1, 3, 2), (1, 1, 1, 1), "SAME")
 
 
-@pytest.mark.parametrize("order", ["sequential", "pairwise"])
+@pytest.mark.parametrize("order", ["sequential", pytest.param("pairwise", marks=pytest.mark.slow)])
 def test_what_needs_no_rounding_is_what_jax_computes(order):
     x, w = small_integers(1, 4, 6, 7, 8), small_integers(2, 6, 3, 2, 4)
 
