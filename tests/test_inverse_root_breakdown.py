@@ -3,6 +3,7 @@
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib.figure
 import numpy as np
@@ -33,7 +34,7 @@ def test_the_grid_needs_no_jax():
 
 
 def some(n, method, conditions, seeds=2, format="float32"):
-    base = {"format": format, "method": method, "p": 2, "n": n, "spectrum": "geometric"}
+    base: dict[str, Any] = {"format": format, "method": method, "p": 2, "n": n, "spectrum": "geometric"}
     return [{**base, "condition": condition, "seed": seed} for condition in conditions for seed in range(seeds)]
 
 
@@ -107,11 +108,16 @@ def test_the_frontier_of_bfloat16_is_that_of_float32_scaled():
 
 def planted(**changed):
     """Rows of a study in which all is well, but for what is changed: numbers, or functions of a row."""
-    rows = [dict(case) for case in STUDY.grid(Options(quick=True))]
+    rows: list[dict[str, Any]] = [dict(case) for case in STUDY.grid(Options(quick=True))]
     for row in rows:
         kappa, u = row["condition"], UNIT[row["format"]]
         size = (kappa or 1) * u / row["p"]
-        figures = {"error": size, "error_frobenius": 1e5 * size, "error_update": size, "error_stored": size}
+        figures: dict[str, Any] = {
+            "error": size,
+            "error_frobenius": 1e5 * size,
+            "error_update": size,
+            "error_stored": size,
+        }
         figures |= {"residual": 1.5 * size, "reported": size, "least": 1e-7, "error_last": size, "frontier": 5 / u}
         figures |= {"steps": 20, "result": 0, "works": size < 0.5, "bounded": (kappa or 1) * u < 10}
         for name, value in changed.items():

@@ -12,10 +12,12 @@ from pathlib import Path
 import jax
 import jax.export
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from divided_chains import LAWS, SLOW, emulated
 from jax.sharding import AbstractMesh, AxisType
 
+from precond_lab.preconditioners import logdet
 from precond_lab.preconditioners.logdet import chunks, sharding
 from precond_lab.preconditioners.logdet.stabilization import iterate
 
@@ -150,3 +152,35 @@ def test_misuse_is_refused(options, message):
 def test_g_must_fit():
     with pytest.raises(ValueError, match="needs shape"):
         chunks.direction_in_chunks(H, G[1:])
+
+
+# What is taken where nothing is given
+
+
+def test_chunks_follow_the_platform_and_the_band():
+    assert chunks.chunk_here(None, 4, "cpu") == chunks.CHUNK
+    assert chunks.chunk_here(None, 1, "cuda") == chunks.WIDE_CHUNK // 4
+    assert chunks.chunk_here(None, 10**4, "tpu") == 1
+    assert chunks.chunk_here(5, 1, "cuda") == 5
+    H, g = jnp.ones((2, 4)), jnp.ones(4)
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    for call in (
+        lambda: chunks.direction_in_chunks(H, g, chunk=0),
+        lambda: sharding.direction_on_devices(H, g, mesh, "d", chunk=-1),
+        lambda: sharding.stabilized_on_devices(H, g, mesh, "d", chunk=0),
+    ):
+        with pytest.raises(ValueError, match="a chunk has at least one"):
+            call()
+
+
+@pytest.mark.parametrize("passes", [1.0, "2", jnp.ones(2, int)])
+def test_passes_that_are_no_integer_are_refused(passes):
+    with pytest.raises(ValueError, match="wanted is an integer, or None"):
+        logdet.iterate(jnp.ones((2, 4)), 0.0, passes=passes)
+
+
+def test_a_mask_of_zeros_and_ones_is_a_mask():
+    H = jnp.array([[4.0, 4.0, 4.0], [1.0, 1.0, 0.0]])
+    whole, flags = np.array([[1, 0, 0]]), np.array([[True, False, False]])
+    assert jnp.array_equal(logdet.cut(H, whole), logdet.cut(H, flags))
+    assert jnp.array_equal(logdet.project(H, whole).L, logdet.project(H, flags).L)

@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,11 +100,15 @@ def in_chunks(H: jax.Array, g: jax.Array, through: Callable | None = None) -> ja
     return stabilized_in_chunks(H, g, TOLERANCE, through=through).u
 
 
+@cache
+def all_devices() -> jax.sharding.Mesh:
+    """The devices that a chain is divided among."""
+    return jax.make_mesh((jax.device_count(),), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+
+
 def on_devices(H: jax.Array, g: jax.Array, through: Callable | None = None) -> jax.Array:
     """The same, divided among all devices."""
-    axis = jax.sharding.AxisType.Auto
-    mesh = jax.make_mesh((jax.device_count(),), ("d",), axis_types=(axis,))
-    return stabilized_on_devices(H, g, mesh, "d", TOLERANCE, through=through).u
+    return stabilized_on_devices(H, g, all_devices(), "d", TOLERANCE, through=through).u
 
 
 def emulation(arithmetic: Arithmetic) -> Callable[[Callable], Callable]:
@@ -154,6 +158,14 @@ def compiled(program: Program, H: jax.Array, g: jax.Array) -> jax.stages.Compile
     return jax.jit(in_place, donate_argnums=0, keep_unused=True, compiler_options=options).lower(g, H, g).compile()
 
 
+def divided(H: jax.Array, g: jax.Array) -> tuple[tuple[jax.Array, jax.Array], Buffer]:
+    """The arrays, and one for results, where a program that is divided among devices has them."""
+    spec = jax.sharding.PartitionSpec
+    place = partial(jax.sharding.NamedSharding, all_devices())
+    arrays = jax.device_put(H, place(spec(None, "d"))), jax.device_put(g, place(spec("d")))
+    return arrays, Buffer(jnp.zeros_like(arrays[1]))
+
+
 def measure(band: int, n: int, scale: Scale) -> tuple[list[Entry], list[Row]]:
     """All programs beside the limit, for one band and length."""
     H, g = jax.block_until_ready(chain(n, band))
@@ -164,10 +176,11 @@ def measure(band: int, n: int, scale: Scale) -> tuple[list[Entry], list[Row]]:
     if band >= WIDE:
         chosen = {name: program for name, program in chosen.items() if not name.startswith(DEFAULT)}
     for name, program in chosen.items():
-        call = compiled(program, H, g)
+        arrays, u = ((H, g), result) if "devices" not in name else divided(H, g)
+        call = compiled(program, *arrays)
         if analysis := call.memory_analysis():  # not every platform gives one
             rows.append(Row(band, name, n, analysis.temp_size_in_bytes))
-        samplers[name] = sampler(result.through(call, H, g))
+        samplers[name] = sampler(u.through(call, *arrays))
     timings = interleaved(samplers, LIMIT, scale.rounds)
     section = title(band)
     return [Entry(section, name, size(n), n / 1e9, timing) for name, timing in timings.items()], rows
@@ -231,6 +244,11 @@ def page(name: str, entries: Sequence[Entry], rows: Sequence[Row], scale: Scale)
             f"parameter. Medians of {scale.rounds} rounds; wall-clock time. The quartiles of the ratios are in the "
             f"{{download}}`CSV file <{name}.csv>`. With stabilization a band of two and more is gone over three times "
             "or more."
+        ),
+        *(
+            [f"Bands of {WIDE} and more take minutes to compile: of them, the fastest programs at {size(scale.wide)}."]
+            if scale.wide
+            else []
         ),
         "",
         *machine(jax.devices()[0]),

@@ -66,7 +66,7 @@ def check_mask(H: jax.Array, kept: jax.Array) -> jax.Array:
     Raises:
         ValueError: for any other shape.
     """
-    kept = jnp.asarray(kept)
+    kept = jnp.asarray(kept).astype(bool)
     if kept.shape != (H.shape[0] - 1, H.shape[1]):
         wanted = (H.shape[0] - 1, H.shape[1])
         raise ValueError(f"kept has shape {kept.shape}; H of shape {H.shape} needs a mask of shape {wanted}")

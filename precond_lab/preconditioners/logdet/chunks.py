@@ -35,8 +35,9 @@ from precond_lab.preconditioners.logdet.windows import (
 CHUNK = 2**13
 """Vertices of a chunk on a CPU: what is computed on the way in a window of so many stays in a core's cache."""
 
-WIDE_CHUNK = 2**26
-"""Vertices of a chunk on other devices: enough to keep all of one busy, in windows of a few hundred MiB."""
+WIDE_CHUNK = 2**25
+"""(b + 1)^2 times the vertices of a chunk on other devices: enough to keep all of one busy. What is computed on the way
+grows like that, at most."""
 
 
 class Direction(NamedTuple):
@@ -64,14 +65,14 @@ def direction_in_chunks(
     Args:
         H: ``[b+1, n]``, with a positive diagonal.
         g: ``[n]``.
-        chunk: vertices that are computed at a time, at least 1; need not divide n. None for CHUNK on a CPU, and for
-            WIDE_CHUNK on other devices.
+        chunk: vertices that are computed at a time, at least 1; need not divide n. None for CHUNK where JAX's
+            default backend is a CPU, and for WIDE_CHUNK / (b + 1)^2 elsewhere.
         through: makes the programs of windows compute otherwise, such as ``lambda f: precond_lab.emulate(f,
             "bfloat16")``, in a format that is no wider than the dtype of H. An emulation of this function as a whole
             gives the same, but converts all of H at once and takes longer.
 
     Returns:
-        X g, ``[n]``. Storage on the way: a small multiple of (b+1) (chunk + 2b) numbers.
+        X g, ``[n]``. Storage on the way, under jit: a small multiple of (b+1) (chunk + 2b) numbers; none for b = 0.
 
     Raises:
         ValueError: if the shapes do not fit, or for a chunk that is not positive.
@@ -83,7 +84,7 @@ def direction_in_chunks(
     """
     H, g = check_pair(H, g)
     band = H.shape[0] - 1
-    return sweep_chain(stages_of(through, project_window, *DIRECTION), (H, g), (band, band), chunk_here(chunk))[0]
+    return sweep_chain(stages_of(through, project_window, *DIRECTION), (H, g), (band, band), chunk_here(chunk, band))[0]
 
 
 def stabilized_in_chunks(
@@ -134,14 +135,14 @@ def stabilized_in_chunks(
     if one_pass_settles(band, limit):
         first = partial(stabilize_window, judgment=judgment)
         stages = stages_of(through, first, *DIRECTION, scalars=(scalar,))
-        u, dropped = sweep_chain(stages, (H, g), (1, 2), chunk_here(chunk))
+        u, dropped = sweep_chain(stages, (H, g), (1, 2), chunk_here(chunk, band))
         return Direction(u, dropped.astype(jnp.int32), jnp.bool(True))
     judge = stages_of(through, partial(judge_window, judgment=judgment), scalars=(scalar,))
     stages = stages_of(through, partial(reduce_window, judgment=judgment), *DIRECTION)
     cuts, done, stable = judged_to_fixed_point(
-        lambda cuts: sweep_chain(judge, (H, cuts), (band, band), chunk_here(chunk)), jnp.zeros(n, bool), limit
+        lambda cuts: sweep_chain(judge, (H, cuts), (band, band), chunk_here(chunk, band)), jnp.zeros(n, bool), limit
     )
-    return Direction(sweep_chain(stages, (H, g, cuts), (band, band), chunk_here(chunk))[0], done, stable)
+    return Direction(sweep_chain(stages, (H, g, cuts), (band, band), chunk_here(chunk, band))[0], done, stable)
 
 
 def judged_to_fixed_point(
@@ -167,18 +168,25 @@ def judged_to_fixed_point(
     return solved, done, stable
 
 
-def chunk_here(chunk: int | None) -> int:
+def chunk_here(chunk: int | None, band: int, platform: str | None = None) -> int:
     """How many vertices a chunk has.
 
     Args:
         chunk: as it was given.
+        band: number of subdiagonals.
+        platform: where the program is to run; None for JAX's default backend.
 
     Returns:
-        That number, or what is right for JAX's default device.
+        That number, or what is right for the platform.
+
+    Raises:
+        ValueError: for a chunk that is not positive.
     """
-    if chunk is not None:
-        return chunk
-    return CHUNK if jax.default_backend() == "cpu" else WIDE_CHUNK
+    if chunk is None:
+        return CHUNK if (platform or jax.default_backend()) == "cpu" else max(1, WIDE_CHUNK // (band + 1) ** 2)
+    if chunk < 1:
+        raise ValueError(f"chunks of {chunk} vertices given; a chunk has at least one")
+    return chunk
 
 
 def check_pair(H: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -56,19 +56,21 @@ def direction_on_devices(
         mesh: the devices.
         axis: of the mesh, along which the chain is divided. Its size need not divide n, but arrays that it does divide
             are not moved.
-        chunk: as for :func:`direction_in_chunks`, on every device.
+        chunk: as for :func:`direction_in_chunks`, on every device; None goes by the platform of the mesh.
         through: as for :func:`direction_in_chunks`.
 
     Returns:
         X g, ``[n]``, divided in the same way.
 
     Raises:
-        ValueError: if the shapes do not fit, or a device would have fewer than b vertices.
+        ValueError: if the shapes do not fit, a device would have fewer than b vertices, or a chunk is not positive.
     """
 
     def local(shard: _Shard, H: jax.Array, g: jax.Array) -> jax.Array:
         return shard.sweep(
-            stages_of(through, project_window, *DIRECTION), (shard.halo(H), shard.halo(g)), chunk_here(chunk)
+            stages_of(through, project_window, *DIRECTION),
+            (shard.halo(H), shard.halo(g)),
+            _chunk(chunk, H, mesh),
         )[0]
 
     return _divided(local, H, g, mesh, axis, PartitionSpec(axis))
@@ -83,7 +85,7 @@ def stabilized_on_devices(
     *,
     rule: Rule = "one_sided",
     relative: bool = True,
-    passes: int | None = None,
+    passes: jax.Array | int | None = None,
     form: Form = "pivots",
     chunk: int | None = None,
     through: Interpreter | None = None,
@@ -123,14 +125,28 @@ def stabilized_on_devices(
         stages = stages_of(through, partial(reduce_window, judgment=judgment), *DIRECTION)
 
         def once(cuts: jax.Array) -> tuple[jax.Array, jax.Array]:
-            cuts, dropped = shard.sweep(judge, (H, shard.halo(cuts)), chunk_here(chunk))
+            cuts, dropped = shard.sweep(judge, (H, shard.halo(cuts)), _chunk(chunk, H, mesh))
             return cuts, lax.psum(dropped.astype(jnp.int32), axis) > 0
 
         cuts, done, stable = judged_to_fixed_point(once, jnp.zeros_like(g, bool), limit)
-        return shard.sweep(stages, (H, shard.halo(g), shard.halo(cuts)), chunk_here(chunk))[0], done, stable
+        return (
+            shard.sweep(
+                stages,
+                (H, shard.halo(g), shard.halo(cuts)),
+                _chunk(chunk, H, mesh),
+            )[0],
+            done,
+            stable,
+        )
 
     specs = PartitionSpec(axis), PartitionSpec(), PartitionSpec()
     return Direction(*_divided(local, H, g, mesh, axis, specs, scalar))
+
+
+def _chunk(chunk: int | None, H: jax.Array, mesh: Mesh) -> int:
+    # an abstract mesh, for which a program is only lowered, has no devices
+    platform = mesh.devices.flat[0].platform if isinstance(mesh, Mesh) else None
+    return chunk_here(chunk, H.shape[0] - 1, platform)
 
 
 class _Shard(NamedTuple):

@@ -271,8 +271,10 @@ def settled(
 def _integer(passes: jax.Array | int) -> jax.Array | int:
     try:
         return index(passes)
-    except jax.errors.TracerIntegerConversionError:
-        return passes
+    except (TypeError, jax.errors.TracerIntegerConversionError):
+        if isinstance(passes, jax.Array) and passes.shape == () and jnp.issubdtype(passes.dtype, jnp.integer):
+            return passes
+        raise ValueError(f"passes = {passes!r} given; wanted is an integer, or None for no bound") from None
 
 
 def one_pass_settles(band: int, limit: jax.Array | int) -> bool:

@@ -250,8 +250,8 @@ def sweep(
     """What a program gives between the margins of long arrays.
 
     A pipeline: at step i stage k takes the window i - k, which stage k - 1 has handed on in the step before, and the
-    window i + 1 is read. For a window that is used in the step that reads it is read again at every use, one number at
-    a time: on a CPU that takes four times as long for b = 4.
+    window i + 1 is read. A window that was used in the very step that reads it would be read again at every use, one
+    number at a time: on a CPU that takes four times as long for b = 4.
 
     Args:
         stages: of the program.
@@ -306,18 +306,14 @@ def sweep_chain(
         stages: of the program; the last argument of the first one is `inside`.
         arrays: H first, ``[b+1, n]``, then what is ``[n]``.
         margins: before and after, the second not the smaller one.
-        chunk: how many vertices between the margins of a window.
+        chunk: how many vertices between the margins of a window, at least 1.
 
     Returns:
         The first result ``[n]``, and whether a flag is set anywhere.
 
-    Raises:
-        ValueError: for a chunk that is not positive.
     """
-    if chunk < 1:
-        raise ValueError(f"chunks of {chunk} vertices given; a chunk has at least one")
     (before, after), n = margins, arrays[0].shape[1]
-    if not after:  # nothing depends on a neighbor, and the whole needs no more memory than a chunk
+    if not after:  # nothing depends on a neighbor: compiled, the whole is one loop that keeps nothing
         own, flags = _through_all(stages, *arrays, None)
         return own, jnp.any(flags)
     if n <= max(chunk, before + 2 * after):

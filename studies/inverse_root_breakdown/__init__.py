@@ -1,0 +1,1 @@
+"""Where inverse roots break down: condition number, number format, method."""
