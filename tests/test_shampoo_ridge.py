@@ -78,7 +78,7 @@ def planted(bias=0.001, error=1e-6, rounding=1e-8):
     ("name", "holding", "failing"),
     [
         ("R26", {"bias": 0.009}, {"bias": 0.011}),
-        ("R3", {"error": 0.51}, {"error": lambda row: 0.4 if row["ridge"] == 1e-12 else 0.6}),
+        ("R3", {"error": 0.51}, {"error": lambda row: 0.4 if row["ridge"] == 1e-8 else 0.6}),
         ("R26-cap", {"rounding": 1e-9}, {"rounding": lambda row: 0.05 if row["ridge"] == 1e-3 else 1e-9}),
         (
             "R26-balance",
