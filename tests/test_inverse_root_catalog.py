@@ -1,5 +1,7 @@
 """The table of methods, somebody else's roots in it, and roots beyond the range of their dtype."""
 
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from precond_lab import gallery
 from precond_lab.preconditioners import inverse_root as roots
 from precond_lab.preconditioners.inverse_root import METHODS, Result, Ridge, Setting, foreign, inverse_root
+from precond_lab.preconditioners.inverse_root.solution import prepare
 
 U = 2.0**-24
 
@@ -77,6 +80,38 @@ def test_a_foreign_root_is_judged_by_the_certificate():
     for setting in (Setting(ridge=Ridge(1e-6)), Setting(size=4)):
         with pytest.raises(ValueError, match="a foreign function gets its matrix as it is"):
             method(A, 2, setting=setting)
+
+
+def test_what_is_no_root_is_not_certified():
+    A = jnp.array([[2.0, 0.5], [0.5, 1.0]])
+    unsymmetric = foreign(lambda A, p: jnp.linalg.inv(jnp.linalg.cholesky(A)))  # W^T W is the identity for it
+    assert named(unsymmetric(A, 2)) is Result.STAGNATED
+    unit = foreign(lambda A, p: jnp.eye(len(A)))
+    assert named(unit(jnp.eye(2), 2)) is Result.CONVERGED
+    assert named(unit(jnp.array([[1.0, jnp.nan], [0.0, 1.0]]), 2)) is Result.NOT_FINITE
+    assert named(unit(jnp.array([[1.0, 0.5], [0.0, 1.0]]), 2)) is Result.ASYMMETRIC
+    assert named(unit(jnp.zeros((2, 2)), 2)) is Result.ZERO_MATRIX
+    assert named(foreign(lambda A, p: jnp.full_like(A, jnp.nan))(A, 2)) is Result.STAGNATED
+    with pytest.raises(ValueError, match="whole numbers only"):
+        unit(A, Fraction(3, 2))
+
+
+def test_a_small_residual_of_a_large_p_bounds_nothing():
+    short = foreign(lambda A, p: jnp.eye(2))
+    r = short(jnp.diag(jnp.float32([1.0, 2.0**-20])), 64)  # the root of the second is 1.24
+    assert float(r.residual) <= 2.0**-4
+    assert named(r) is Result.STAGNATED
+
+
+@pytest.mark.parametrize("p", [0, -2])
+def test_a_p_that_is_not_positive_is_refused_as_an_array_too(p):
+    with pytest.raises(ValueError, match="must be a positive integer"):
+        inverse_root(jnp.eye(2), jnp.int32(p))
+
+
+def test_narrow_dtypes_do_not_hide_asymmetry():
+    A = jnp.eye(128, dtype=jnp.bfloat16).at[0, 1].set(0.9)
+    assert named(prepare(A, Setting())) is Result.ASYMMETRIC
 
 
 def test_optax_is_right_for_powers_of_two_alone_and_does_not_know_it():

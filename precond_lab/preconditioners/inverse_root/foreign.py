@@ -9,7 +9,14 @@ import optax
 
 from precond_lab.linalg.matrices import square_matrix
 from precond_lab.preconditioners.inverse_root.results import InverseRoot, Result
-from precond_lab.preconditioners.inverse_root.solution import DEFAULTS, Setting, certificate, check_exponent
+from precond_lab.preconditioners.inverse_root.solution import (
+    DEFAULTS,
+    Setting,
+    judged,
+    prepare,
+    residual_of,
+    whole_exponent,
+)
 
 
 def foreign(function: Callable[..., Any]) -> Callable[..., InverseRoot]:
@@ -23,7 +30,8 @@ def foreign(function: Callable[..., Any]) -> Callable[..., InverseRoot]:
         function: of A ``[n, n]``, p and options, in JAX; returns X ``[n, n]``, or a tuple that begins with it.
 
     Returns:
-        The method. It raises ValueError for a ridge or a size in its setting.
+        The method. It raises ValueError for a ridge or a size in its setting, and for a p that is no positive integer.
+        A root that is not finite, or not symmetric up to the tolerance, is STAGNATED at best.
 
     Example:
         >>> import jax.numpy as jnp
@@ -36,16 +44,20 @@ def foreign(function: Callable[..., Any]) -> Callable[..., InverseRoot]:
     """
 
     def method(A: jax.Array, p: int = 2, *, setting: Setting = DEFAULTS, **options: Any) -> InverseRoot:
-        check_exponent(p)
         if setting.ridge is not None or setting.size is not None:
             raise ValueError("a ridge or a size given; a foreign function gets its matrix as it is: prepare it before")
-        A = square_matrix(A)
+        A, whole = square_matrix(A), whole_exponent(p)
+        problem = prepare(A, setting)
         returned = function(A, p, **options)
         X = returned[0] if isinstance(returned, tuple) else returned
-        residual = certificate(A, X, p, setting.kernels)
-        judged = jnp.where(residual <= setting.tolerance, int(Result.CONVERGED), int(Result.STAGNATED))
-        judged = jnp.where(jnp.isnan(residual), int(Result.NOT_POSITIVE_DEFINITE), judged)
-        return InverseRoot(X, judged.astype(jnp.int32), jnp.int32(0), residual)
+        residual, definite = residual_of(A, X, whole, setting.kernels)
+        result = judged(residual, definite, whole, setting.tolerance)
+        # The certificate is one for symmetric roots: it would not see the difference of X and X^T.
+        symmetric = jnp.max(jnp.abs(X - X.T)) <= setting.tolerance * jnp.max(jnp.abs(X))
+        sound = symmetric & jnp.all(jnp.isfinite(X))
+        result = jnp.where(sound, result, jnp.maximum(result, int(Result.STAGNATED)))
+        result = jnp.where(problem.result == int(Result.CONVERGED), result, problem.result)
+        return InverseRoot(X, result.astype(jnp.int32), jnp.int32(0), residual)
 
     return method
 

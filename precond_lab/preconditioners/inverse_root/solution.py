@@ -25,7 +25,7 @@ class Setting(NamedTuple):
         ridge: to be added to the matrix, or None.
         size: how many rows and columns count, an int32 scalar; the others are padding, and zero in the root. None for
             all.
-        tolerance: of the residual: how large it may be where a root counts as converged.
+        tolerance: of the error relative to the root, in the 2-norm, that the residual of a converged root allows.
         kernels: the linear algebra to use.
     """
 
@@ -34,6 +34,9 @@ class Setting(NamedTuple):
     tolerance: jax.Array | float = 2.0**-4
     kernels: Kernels = LOOPS
 
+
+MOST_ASYMMETRIC = 2.0**-4
+"""How large an entry of A - A^T may be beside the largest of A, whatever the dtype."""
 
 DEFAULTS = Setting()
 """Of every method."""
@@ -77,7 +80,8 @@ class Problem(NamedTuple):
 def prepare(A: jax.Array, setting: Setting) -> Problem:
     """Scale a matrix by a power of two, add its ridge, and say what cannot be solved.
 
-    A matrix counts as symmetric if A - A^T has no entry above n eps times the largest of A, with eps that of its dtype.
+    A matrix counts as symmetric if A - A^T has no entry above n eps times the largest of A, with eps that of its dtype,
+    nor above MOST_ASYMMETRIC times it.
     Where a device takes subnormal numbers for zero, so do the tests here: a matrix of such numbers is a zero matrix.
 
     Args:
@@ -101,7 +105,7 @@ def prepare(A: jax.Array, setting: Setting) -> Problem:
     e = _exponent(jnp.max(jnp.abs(A)), setting.ridge)
     B = scale(A, -e)
     apart, largest = jnp.max(jnp.abs(B - B.T)), jnp.max(jnp.abs(B))
-    symmetric = apart <= (n * float(jnp.finfo(A.dtype).eps)) * largest
+    symmetric = apart <= min(n * float(jnp.finfo(A.dtype).eps), MOST_ASYMMETRIC) * largest
     B = (B + B.T) / 2
     diagonal = identity_like(B)
     if setting.ridge is not None:
@@ -161,10 +165,11 @@ def finished(problem: Problem, found: Iterate, p: Exponent, setting: Setting) ->
     """
     p = check_exponent(p)
     X = (found.root + found.root.T) / 2
-    residual, definite = _residual(problem.B, X, p, setting.kernels)
+    residual, definite = residual_of(problem.B, X, p, setting.kernels)
     # That of a fraction says nothing, and the methods for fractions judge themselves.
-    fraction = isinstance(p, Fraction)
-    result = found.result if fraction else _judged(found.result, residual, definite, setting.tolerance)
+    result = found.result
+    if not isinstance(p, Fraction):
+        result = _combined(result, judged(residual, definite, p, setting.tolerance))
     counts = problem.counts[:, None] & problem.counts
     X = jnp.where(counts, X, jnp.zeros_like(X))
     scaled = unscaled(X, problem.exponent, p)
@@ -204,11 +209,21 @@ def certificate(A: jax.Array, X: jax.Array, p: Exponent, kernels: Kernels = LOOP
         A scalar; NaN where the arithmetic finds no Cholesky factor of A. Cost: n^3 / 3 flops, as many for even p, and
         two products more than the power takes.
     """
-    return _residual(A, X, check_exponent(p), kernels)[0]
+    return residual_of(A, X, check_exponent(p), kernels)[0]
 
 
-def _residual(A: jax.Array, X: jax.Array, p: Exponent, kernels: Kernels) -> tuple[jax.Array, jax.Array]:
-    """The certificate, and whether A has a Cholesky factor."""
+def residual_of(A: jax.Array, X: jax.Array, p: Exponent, kernels: Kernels) -> tuple[jax.Array, jax.Array]:
+    """The certificate, and whether A has a Cholesky factor.
+
+    Args:
+        A: as for :func:`certificate`, and so are the others.
+        X: ``[n, n]``.
+        p: as :func:`check_exponent` returns it.
+        kernels: the linear algebra to use.
+
+    Returns:
+        Two scalars.
+    """
     if isinstance(p, Fraction):
         return jnp.full_like(A, jnp.nan, shape=()), jnp.array(True)
     product = kernels.product
@@ -250,6 +265,12 @@ def check_exponent(p: Exponent) -> Exponent:
             raise ValueError(
                 f"an array of shape {p.shape} and type {p.dtype} given for p; it must be an integer scalar"
             )
+        try:
+            value = int(p)
+        except jax.errors.ConcretizationTypeError:
+            return p
+        if value < 1:
+            raise ValueError(f"p = {value} given; it must be a positive integer")
         return p
     if isinstance(p, Fraction) and p.denominator != 1:
         whole = p
@@ -281,10 +302,30 @@ def whole_exponent(p: Exponent) -> int | jax.Array:
     raise ValueError(f"p = {p} given; this method takes whole numbers only: take one for fractions")
 
 
-def _judged(seen: jax.Array, residual: jax.Array, definite: jax.Array, tolerance: jax.Array | float) -> jax.Array:
+def judged(residual: jax.Array, definite: jax.Array, p: int | jax.Array, tolerance: jax.Array | float) -> jax.Array:
+    """The result by the residual alone.
+
+    If s = p times the residual is below one, the error relative to the root in the 2-norm is at most 1 - (1 - s)^{1/p}
+    (as t^{1/p} is monotone): it is within the tolerance t where s <= 1 - (1 - t)^p. That is about p t for small p; for
+    large p a small residual says less.
+
+    Args:
+        residual: of :func:`certificate`.
+        definite: whether the matrix has a Cholesky factor.
+        p: a positive integer; it may be traced.
+        tolerance: t.
+
+    Returns:
+        CONVERGED, STAGNATED or NOT_POSITIVE_DEFINITE.
+    """
+    degree = number_like(residual, p)
+    within = (residual >= 0) & (degree * residual <= 1 - (1 - tolerance) ** degree)  # false for NaN, and a negative p
+    result = jnp.where(within, int(Result.CONVERGED), int(Result.STAGNATED))
+    return jnp.where(definite, result, int(Result.NOT_POSITIVE_DEFINITE))
+
+
+def _combined(seen: jax.Array, judged: jax.Array) -> jax.Array:
     """The result by what the method saw, and by the residual."""
-    judged = jnp.where(residual <= tolerance, int(Result.CONVERGED), int(Result.STAGNATED))  # false for NaN
-    judged = jnp.where(definite, judged, int(Result.NOT_POSITIVE_DEFINITE))
     # A policy that has changed eigenvalues answers for them itself.
     return jnp.where(seen == int(Result.MODIFIED), seen, jnp.maximum(seen, judged))
 
