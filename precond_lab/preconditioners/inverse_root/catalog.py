@@ -63,9 +63,9 @@ def inverse_root(
 
     Example:
         >>> import jax.numpy as jnp
-        >>> r = inverse_root(jnp.array([[10.0, 6.0], [6.0, 10.0]]), 4, method="eigen")
+        >>> r = inverse_root(jnp.array([[10.0, 6.0], [6.0, 10.0]]), 2, method="eigen")
         >>> r.root.round(4).tolist()
-        [[0.6036, -0.1036], [-0.1036, 0.6036]]
+        [[0.375, -0.125], [-0.125, 0.375]]
     """
     if method not in METHODS:
         raise ValueError(f"method {method!r} given; known are {', '.join(METHODS)}")
