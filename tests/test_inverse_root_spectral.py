@@ -1,5 +1,6 @@
 """Inverse roots by decompositions, and by square roots before Newton's iteration."""
 
+import math
 from fractions import Fraction
 from functools import partial
 
@@ -82,9 +83,10 @@ def found(request):
 
 def test_errors_are_within_the_condition_number(found):
     name, roots = found[0], found[1](0)
-    # Decompositions and Cholesky's sums are backward stable; here, at n = 8, with errors of 2 u |A|_2, and those of the
-    # two products of a congruence come to 4 u |A|_2. Square roots double theirs with every squaring: 2^6 at most.
-    backward = {"tracked": 4, "refined": 0}.get(name, 2)
+    # Decompositions and Cholesky's sums are backward stable; here, at n = 8, with errors of 2 u |A|_2. Each of the two
+    # products of a congruence has an error of n u |Q^T| |A| at most (Higham, section 3.5), with | |Q| |_2 <= sqrt(n).
+    # Square roots double their errors with every squaring: 2^6 at most.
+    backward = {"tracked": 2 + 2 * N * math.sqrt(N), "refined": 0}.get(name, 2)
     own = {"schur_newton": 2**6}.get(name, 4)
     for i, (A, p, condition) in enumerate(CASES):
         assert error(roots.root[i], exact(A, p)) <= (backward * condition / p + own * N) * U, (name, p, condition)
