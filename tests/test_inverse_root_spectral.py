@@ -84,11 +84,12 @@ def found(request):
 def test_errors_are_within_the_condition_number(found):
     name, roots = found[0], found[1](0)
     # Decompositions and Cholesky's sums are backward stable; here, at n = 8, with errors of 2 u |A|_2. Each of the two
-    # products of a congruence has an error of n u |Q^T| |A| at most (Higham, section 3.5), with | |Q| |_2 <= sqrt(n).
-    # Square roots double their errors with every squaring: 2^6 at most.
-    backward = {"tracked": 2 + 2 * N * math.sqrt(N), "refined": 0}.get(name, 2)
+    # products of a congruence has one of n u |Q|_F |A|_F at most (Higham, section 3.5), and |Q|_F is sqrt(n). Square
+    # roots double their errors with every squaring: 2^6 at most.
     own = {"schur_newton": 2**6}.get(name, 4)
     for i, (A, p, condition) in enumerate(CASES):
+        products = 2 * N * math.sqrt(N) * np.linalg.norm(A) / np.linalg.norm(A, 2)
+        backward = {"tracked": 2 + products, "refined": 0}.get(name, 2)
         assert error(roots.root[i], exact(A, p)) <= (backward * condition / p + own * N) * U, (name, p, condition)
         # at the largest condition number the residual may be above the tolerance
         assert roots.result[i] <= (Result.STAGNATED if condition == max(CONDITIONS) else Result.CONVERGED)

@@ -122,8 +122,9 @@ def scale_by_sonew(
 
     Returns:
         An optax transformation; extra arguments are ignored. State: (b + 2) n numbers, (2b + 3) n where compensated.
-        Cost: about 40 n flops on a chain. Storage on the way: about 3 (b + 1) n numbers, twice that where an arithmetic
-        is carried in float64; at once, without chunks, up to 140 n for b = 10.
+        Cost: about 40 n flops on a chain; in chunks the regressions are computed three times. Storage on the way: about
+        3 (b + 1) n numbers, twice that where an arithmetic is carried in float64; at once, without chunks, up to 140 n
+        for b = 10.
 
     Raises:
         ValueError: the band is negative, the averaging unknown, or a chunk not positive; on the first update, if there
