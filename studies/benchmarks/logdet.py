@@ -230,10 +230,12 @@ def memory_table(rows: Sequence[Row]) -> list[str]:
 def page(name: str, entries: Sequence[Entry], rows: Sequence[Row], scale: Scale) -> str:
     """The tables with what one must know to read them, in Markdown."""
     cores = "one core" if threads() == 1 else f"{threads()} cores"
+    what = " and ".join(map(size, scale.lengths))
+    what += f" on {jax.device_count()} devices" if jax.device_count() > 1 else ""
     lines = [
         "<!-- Written by studies/benchmarks/logdet.py: a change made here is lost. -->",
         "",
-        f"# LogDet directions, {today()}, {jax.default_backend()}",
+        f"# LogDet directions: {what}, {today()}, {jax.default_backend()}",
         "",
         f"The direction of LogDet preconditioners on {cores}, float32 arrays.",
         "",
