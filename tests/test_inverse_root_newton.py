@@ -12,6 +12,7 @@ import pytest
 
 import precond_lab as pl
 from precond_lab import gallery
+from precond_lab.preconditioners.inverse_root.certificate import certificate
 from precond_lab.preconditioners.inverse_root.higher_order import ORDERS, coupled_higher_order, taylor_multiplier
 from precond_lab.preconditioners.inverse_root.iterations import HALF, Scheme, iterated
 from precond_lab.preconditioners.inverse_root.kernels import LIBRARY, LOOPS
@@ -24,7 +25,7 @@ from precond_lab.preconditioners.inverse_root.newton import (
 )
 from precond_lab.preconditioners.inverse_root.powers import exponent, matrix_power, scale
 from precond_lab.preconditioners.inverse_root.results import Result
-from precond_lab.preconditioners.inverse_root.solution import Setting, certificate
+from precond_lab.preconditioners.inverse_root.solution import Setting
 
 f32 = np.float32
 U = 2.0**-24

@@ -15,12 +15,13 @@ import pytest
 
 from precond_lab import gallery
 from precond_lab.preconditioners.inverse_root.batches import roots_of_stack, stacked, unstacked
+from precond_lab.preconditioners.inverse_root.exponents import whole_exponent
 from precond_lab.preconditioners.inverse_root.higher_order import coupled_higher_order
 from precond_lab.preconditioners.inverse_root.kernels import LIBRARY, LOOPS
 from precond_lab.preconditioners.inverse_root.newton import coupled_newton, newton
 from precond_lab.preconditioners.inverse_root.results import Result
 from precond_lab.preconditioners.inverse_root.ridges import MEASURES, Ridge
-from precond_lab.preconditioners.inverse_root.solution import Setting, prepare, whole_exponent
+from precond_lab.preconditioners.inverse_root.solution import Setting, prepare
 
 f32 = np.float32
 U = 2.0**-24

@@ -7,6 +7,7 @@ their own convergence.
 
 from precond_lab.preconditioners.inverse_root.batches import Stack, roots_of_stack, stacked, unstacked
 from precond_lab.preconditioners.inverse_root.catalog import METHODS, inverse_root
+from precond_lab.preconditioners.inverse_root.certificate import certificate
 from precond_lab.preconditioners.inverse_root.chebyshev import chebyshev
 from precond_lab.preconditioners.inverse_root.foreign import foreign, optax_root
 from precond_lab.preconditioners.inverse_root.gram import gram_newton_schulz
@@ -21,7 +22,7 @@ from precond_lab.preconditioners.inverse_root.results import InverseRoot, Result
 from precond_lab.preconditioners.inverse_root.ridges import MEASURES, Ridge
 from precond_lab.preconditioners.inverse_root.scalings import SCALINGS
 from precond_lab.preconditioners.inverse_root.schur_newton import schur_newton
-from precond_lab.preconditioners.inverse_root.solution import Setting, certificate
+from precond_lab.preconditioners.inverse_root.solution import Setting
 from precond_lab.preconditioners.inverse_root.spectral import POLICIES, eigen, svd
 from precond_lab.preconditioners.inverse_root.split import split_product
 from precond_lab.preconditioners.inverse_root.tracking import TrackedRoot, tracked, warm_started_newton

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from precond_lab.preconditioners.inverse_root.chebyshev import chebyshev
+from precond_lab.preconditioners.inverse_root.exponents import Exponent
 from precond_lab.preconditioners.inverse_root.foreign import foreign, optax_root
 from precond_lab.preconditioners.inverse_root.higher_order import coupled_higher_order
 from precond_lab.preconditioners.inverse_root.newton import coupled_newton, newton
@@ -16,7 +17,7 @@ from precond_lab.preconditioners.inverse_root.rational import rational_minimax
 from precond_lab.preconditioners.inverse_root.refined import refined
 from precond_lab.preconditioners.inverse_root.results import InverseRoot
 from precond_lab.preconditioners.inverse_root.schur_newton import schur_newton
-from precond_lab.preconditioners.inverse_root.solution import DEFAULTS, Exponent, Setting
+from precond_lab.preconditioners.inverse_root.solution import DEFAULTS, Setting
 from precond_lab.preconditioners.inverse_root.spectral import eigen, svd
 from precond_lab.preconditioners.inverse_root.tracking import TrackedRoot, tracked
 

@@ -8,15 +8,10 @@ import jax.numpy as jnp
 import optax
 
 from precond_lab.linalg.matrices import square_matrix
+from precond_lab.preconditioners.inverse_root.certificate import judged, residual_of
+from precond_lab.preconditioners.inverse_root.exponents import whole_exponent
 from precond_lab.preconditioners.inverse_root.results import InverseRoot, Result
-from precond_lab.preconditioners.inverse_root.solution import (
-    DEFAULTS,
-    Setting,
-    judged,
-    prepare,
-    residual_of,
-    whole_exponent,
-)
+from precond_lab.preconditioners.inverse_root.solution import DEFAULTS, Setting, prepare
 
 
 def foreign(function: Callable[..., Any]) -> Callable[..., InverseRoot]:

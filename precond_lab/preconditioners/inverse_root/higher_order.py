@@ -4,11 +4,12 @@ import jax
 from jax import lax
 
 from precond_lab.linalg.matrices import identity_like
+from precond_lab.preconditioners.inverse_root.exponents import whole_exponent
 from precond_lab.preconditioners.inverse_root.newton import coupled, newton_multiplier
 from precond_lab.preconditioners.inverse_root.powers import Product, number_like
 from precond_lab.preconditioners.inverse_root.results import InverseRoot
 from precond_lab.preconditioners.inverse_root.scalings import Extremes
-from precond_lab.preconditioners.inverse_root.solution import DEFAULTS, Setting, whole_exponent
+from precond_lab.preconditioners.inverse_root.solution import DEFAULTS, Setting
 
 ORDERS = range(2, 7)
 """That are known here."""

@@ -20,6 +20,7 @@ class Kernels(NamedTuple):
         svd: U, singular values in descending order, and V^T.
         qr: Q and R.
         solve_spd: the solution of systems with a symmetric positive definite matrix; NaN where it is not.
+        solve_lower: that with a lower triangular one.
     """
 
     product: Callable[[jax.Array, jax.Array], jax.Array]
@@ -28,12 +29,17 @@ class Kernels(NamedTuple):
     svd: Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
     qr: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
     solve_spd: Callable[[jax.Array, jax.Array], jax.Array]
+    solve_lower: Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def _library_solve_spd(A: jax.Array, b: jax.Array) -> jax.Array:
     L = jnp.linalg.cholesky(A, symmetrize_input=False)
     y = jax.scipy.linalg.solve_triangular(L, b, lower=True)
     return jax.scipy.linalg.solve_triangular(L, y, lower=True, trans=1)
+
+
+def _library_solve_lower(L: jax.Array, b: jax.Array) -> jax.Array:
+    return jax.scipy.linalg.solve_triangular(L, b, lower=True)
 
 
 def _library_cholesky(A: jax.Array) -> jax.Array:
@@ -55,8 +61,16 @@ def _library_qr(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     return Q, R
 
 
-LOOPS = Kernels(product, linalg.cholesky, linalg.eigh, linalg.svd, linalg.qr, linalg.solve_spd)
+LOOPS = Kernels(product, linalg.cholesky, linalg.eigh, linalg.svd, linalg.qr, linalg.solve_spd, linalg.solve_triangular)
 """Loops of plain operations, which every interpreter sees into."""
 
-LIBRARY = Kernels(product, _library_cholesky, _library_eigh, _library_svd, _library_qr, _library_solve_spd)
+LIBRARY = Kernels(
+    product,
+    _library_cholesky,
+    _library_eigh,
+    _library_svd,
+    _library_qr,
+    _library_solve_spd,
+    _library_solve_lower,
+)
 """What JAX calls on the device at hand: fast, and emulated only with ``linalg="expand"``, as the loops."""

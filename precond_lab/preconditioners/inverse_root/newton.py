@@ -6,18 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from precond_lab.linalg.matrices import identity_like
+from precond_lab.preconditioners.inverse_root.exponents import whole_exponent
 from precond_lab.preconditioners.inverse_root.iterations import Scheme, iterated
 from precond_lab.preconditioners.inverse_root.powers import Product, matrix_power, number_like, scale
 from precond_lab.preconditioners.inverse_root.results import InverseRoot
 from precond_lab.preconditioners.inverse_root.scalings import SCALINGS, Extremes
-from precond_lab.preconditioners.inverse_root.solution import (
-    DEFAULTS,
-    Problem,
-    Setting,
-    finished,
-    prepare,
-    whole_exponent,
-)
+from precond_lab.preconditioners.inverse_root.solution import DEFAULTS, Problem, Setting, finished, prepare
 
 
 def coupled_newton(

@@ -7,19 +7,13 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from precond_lab.linalg.matrices import identity_like
+from precond_lab.preconditioners.inverse_root.exponents import whole_exponent
 from precond_lab.preconditioners.inverse_root.iterations import Scheme, iterated
 from precond_lab.preconditioners.inverse_root.normalization import check_bound, normalized
 from precond_lab.preconditioners.inverse_root.powers import Product, matrix_power
 from precond_lab.preconditioners.inverse_root.results import InverseRoot
 from precond_lab.preconditioners.inverse_root.schedules import Schedule, schedule_of
-from precond_lab.preconditioners.inverse_root.solution import (
-    DEFAULTS,
-    Iterate,
-    Setting,
-    solved,
-    unscaled,
-    whole_exponent,
-)
+from precond_lab.preconditioners.inverse_root.solution import DEFAULTS, Iterate, Setting, solved, unscaled
 
 
 def polynomial_value(R: jax.Array, coefficients: jax.Array | Sequence[float], product: Product) -> jax.Array:

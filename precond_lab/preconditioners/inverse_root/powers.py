@@ -50,8 +50,16 @@ def exponent(x: jax.Array) -> jax.Array:
     return e
 
 
-def _power_of_two(x: jax.Array, k: jax.Array) -> jax.Array:
-    """2^k of the dtype of x, for a k half the way to the end of the range at most."""
+def power_of_two(x: jax.Array, k: jax.Array | int) -> jax.Array:
+    """The number 2^k.
+
+    Args:
+        x: of the dtype that it shall have, of any shape.
+        k: an int32 scalar, half the way to the end of the range at most.
+
+    Returns:
+        A scalar.
+    """
     negative = k < 0
 
     def stride(power: jax.Array, size: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
@@ -84,7 +92,7 @@ def scale(x: jax.Array, k: jax.Array) -> jax.Array:
     """
     # In two halves: 2^k itself may be out of the range in which x and 2^k x are.
     half = k >> 1
-    return x * _power_of_two(x, half) * _power_of_two(x, k - half)
+    return x * power_of_two(x, half) * power_of_two(x, k - half)
 
 
 def number_like(x: jax.Array, p: int | jax.Array) -> jax.Array:

@@ -7,16 +7,18 @@ import jax.numpy as jnp
 from jax import lax
 
 from precond_lab.linalg.matrices import identity_like
+from precond_lab.preconditioners.inverse_root.exponents import whole_exponent
 from precond_lab.preconditioners.inverse_root.kernels import Kernels
+from precond_lab.preconditioners.inverse_root.powers import power_of_two
 from precond_lab.preconditioners.inverse_root.results import InverseRoot, Result
-from precond_lab.preconditioners.inverse_root.solution import DEFAULTS, Iterate, Setting, solved, whole_exponent
+from precond_lab.preconditioners.inverse_root.solution import DEFAULTS, Iterate, Setting, solved
 from precond_lab.preconditioners.inverse_root.spectral import first_order_root
 from precond_lab.preconditioners.inverse_root.split import (
     accumulated,
     digits_of,
+    fitting_bits,
     power_above,
     product_terms,
-    slice_bits,
     slices,
 )
 
@@ -35,7 +37,7 @@ class Congruence(NamedTuple):
     E: jax.Array
 
 
-def shortened(w: jax.Array, bits: int) -> jax.Array:
+def shortened(w: jax.Array, bits: jax.Array | int) -> jax.Array:
     """Numbers rounded to so many bits.
 
     Args:
@@ -46,7 +48,7 @@ def shortened(w: jax.Array, bits: int) -> jax.Array:
         An array of the same shape.
     """
     size = jnp.where(w == 0, 1, jnp.abs(w))
-    unit = power_above(size) * 2.0**-bits
+    unit = power_above(size) * power_of_two(w, -bits)
     unit = jnp.where(unit > 0, unit, 1)
     return jnp.round(w / unit) * unit
 
@@ -67,7 +69,7 @@ def eigen_residual(B: jax.Array, V: jax.Array, w: jax.Array, kernels: Kernels, l
         ``[n, n]``, with the error of :func:`~precond_lab.preconditioners.inverse_root.split.two_float_product`.
         Cost: 6 products for 2 levels.
     """
-    bits = slice_bits(V.shape[0], levels, digits_of(V))
+    bits = fitting_bits(V, V.shape[0], levels)
     right = slices(V, 0, bits, levels)
     exact, rest = product_terms(slices(B, 1, bits, levels), right, kernels.product)
     terms = [term for product, part in zip(exact, right.parts, strict=True) for term in (product, -(part * w))]
@@ -96,7 +98,7 @@ def congruence(B: jax.Array, V: jax.Array, w: jax.Array, kernels: Kernels, level
         The congruence. Cost: 9 products for 2 levels.
     """
     identity = identity_like(B)
-    w = shortened(w, digits_of(V) - slice_bits(V.shape[0], levels, digits_of(V)))
+    w = shortened(w, digits_of(V) - fitting_bits(V, V.shape[0], levels))
     R = eigen_residual(B, V, w, kernels, levels)
     F = kernels.product(V.T, V) - identity
     C = kernels.product(V.T, R)
@@ -157,7 +159,7 @@ def _again(found: Congruence, part: float, kernels: Kernels, levels: int) -> Con
     """A further pass, for the eigenvalues that are small."""
     d = found.values
     # A smallest one below the reach of the products of slices is not known yet.
-    ratio = jnp.maximum(jnp.min(d) / jnp.max(d), 2.0 ** (2 - 2 * digits_of(d)))
+    ratio = jnp.maximum(jnp.min(d) / jnp.max(d), 4 * power_of_two(d, -digits_of(d)) ** 2)
     threshold = power_above((jnp.max(d) * ratio**part)[None])[0] / 2
     identity = identity_like(found.E)
     C = found.E + jnp.where(identity == 1, d, 0)

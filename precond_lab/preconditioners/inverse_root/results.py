@@ -48,7 +48,10 @@ class Result(enum.IntEnum):
     MAX_STEPS = (3, "The iteration was still improving at the last step that was allowed.")
     DIVERGED = (
         4,
-        "The iteration grew after its best iterate, which is returned: rounding has made an eigenvalue negative.",
+        (
+            "The iteration grew after its best iterate, which is returned: rounding has made an eigenvalue negative. "
+            "Or what is returned is not finite, since a decomposition, or a basis or root that was given, is not."
+        ),
     )
     NOT_POSITIVE_DEFINITE = (
         5,
@@ -66,8 +69,8 @@ class Result(enum.IntEnum):
     OUT_OF_RANGE = (
         8,
         (
-            "The scale of the root is beyond the range of the dtype: infinities or zeros are returned. Multiply the "
-            "matrix by a power of two, and undo it where the root is used."
+            "The scale of the root, or of the matrix with its ridge, is beyond the range of the dtype: infinities, "
+            "zeros or NaN are returned. Multiply the matrix by a power of two, and undo it where the root is used."
         ),
     )
     NOT_FINITE = (9, "The matrix has an entry that is infinite or NaN; NaN is returned.")
@@ -80,8 +83,8 @@ class InverseRoot(NamedTuple):
         root: X, ``[n, n]``; symmetric.
         result: the code of a :class:`Result`, an int32 scalar.
         steps: of the iteration, an int32 scalar; 0 for a direct method.
-        residual: |L^T X^p L - I|_F / p with A = L L^T, a scalar: to first order a bound of the error of X relative to
-            that of the root in the 2-norm, as the arithmetic of the program computes it. NaN where there is no L.
+        residual: |G^T X^p G - I|_F / p with A = G G^T, a scalar: to first order a bound of the error of X relative to
+            the root in the 2-norm, as the arithmetic of the program computes it. NaN where there is no G.
     """
 
     root: jax.Array

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from precond_lab.linalg.matrices import identity_like
+from precond_lab.preconditioners.inverse_root.exponents import whole_exponent
 from precond_lab.preconditioners.inverse_root.iterations import Scheme, iterated
 from precond_lab.preconditioners.inverse_root.kernels import Kernels
 from precond_lab.preconditioners.inverse_root.powers import matrix_power
 from precond_lab.preconditioners.inverse_root.results import InverseRoot
-from precond_lab.preconditioners.inverse_root.solution import DEFAULTS, Iterate, Setting, solved, whole_exponent
+from precond_lab.preconditioners.inverse_root.solution import DEFAULTS, Iterate, Setting, solved
 
 
 def square_root(A: jax.Array, kernels: Kernels, *, steps: int = 30) -> Iterate:

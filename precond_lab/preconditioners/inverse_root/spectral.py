@@ -9,18 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from precond_lab.linalg.matrices import identity_like, nonzero
+from precond_lab.preconditioners.inverse_root.exponents import Exponent, check_exponent
 from precond_lab.preconditioners.inverse_root.powers import scale
 from precond_lab.preconditioners.inverse_root.results import InverseRoot, Result
-from precond_lab.preconditioners.inverse_root.solution import (
-    DEFAULTS,
-    Exponent,
-    Iterate,
-    Problem,
-    Setting,
-    check_exponent,
-    finished,
-    prepare,
-)
+from precond_lab.preconditioners.inverse_root.solution import DEFAULTS, Iterate, Problem, Setting, finished, prepare
 
 
 class Spectrum(NamedTuple):

@@ -1,14 +1,16 @@
 """Products of matrices to nearly twice the precision of their arithmetic, by ordinary products of slices."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from precond_lab.linalg.matrices import product as full_product
-from precond_lab.preconditioners.inverse_root.powers import Product, exponent, scale
+from precond_lab.preconditioners.inverse_root.powers import Product, exponent, power_of_two, scale
+
+Digits = TypeVar("Digits", int, jax.Array)
 
 
 class TwoFloat(NamedTuple):
@@ -102,22 +104,84 @@ def slice_bits(n: int, levels: int, digits: int) -> int:
         >>> slice_bits(512, 2, 24), slice_bits(2048, 2, 24), slice_bits(8, 1, 24)
         (8, 7, 11)
     """
-    b = (digits - (levels * n - 1).bit_length()) // 2 + 1
+    b = _bits(n, levels, digits)
     if b < 2:
         raise ValueError(f"n = {n} and {levels} levels given; {digits} digits are too few for them")
     return b
 
 
-def digits_of(x: jax.Array) -> int:
-    """The digits of the significand of an array's numbers, the implicit one included.
+def digits_of(x: jax.Array) -> jax.Array:
+    """The digits of the significand of the arithmetic at hand, the implicit one included.
+
+    They are found by adding ever smaller powers of two to one, so that an emulated arithmetic shows its own digits and
+    not those of the dtype that carries it.
 
     Args:
         x: any array of floating-point numbers.
 
     Returns:
-        24 for float32.
+        At most those of the dtype, an int32 scalar.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> int(digits_of(jnp.float32(3.0)))
+        24
     """
+    most = _digits_of_dtype(x)
+    one = jnp.ones_like(x, shape=())
+
+    def felt(state: tuple[jax.Array, jax.Array]) -> jax.Array:
+        digits, power = state
+        return (digits < most) & (lax.optimization_barrier(one + power) > one)
+
+    def smaller(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        digits, power = state
+        return digits + 1, power / 2
+
+    return lax.while_loop(felt, smaller, (jnp.int32(1), one / 2))[0]
+
+
+def _digits_of_dtype(x: jax.Array) -> int:
     return int(jnp.finfo(x.dtype).nmant) + 1
+
+
+def fitting_bits(x: jax.Array, n: int, levels: int) -> jax.Array:
+    """That many bits of :func:`slice_bits`, for the arithmetic at hand.
+
+    Where its digits are too few, slices of 2 bits are taken, whose sums are rounded: such a product is no better than
+    an ordinary one.
+
+    Args:
+        x: any array of floating-point numbers.
+        n: the length of the inner products.
+        levels: of the product.
+
+    Returns:
+        An int32 scalar.
+
+    Raises:
+        ValueError: if the dtype has too few digits.
+    """
+    slice_bits(n, levels, _digits_of_dtype(x))
+    return jnp.maximum(_bits(n, levels, digits_of(x)), 2)
+
+
+def has_slices(x: jax.Array, n: int, levels: int) -> bool:
+    """Whether the dtype of an array has the digits for products of slices.
+
+    Args:
+        x: any array of floating-point numbers.
+        n: the length of the inner products.
+        levels: of the product.
+
+    Returns:
+        False where :func:`fitting_bits` raises.
+    """
+    return _bits(n, levels, _digits_of_dtype(x)) >= 2
+
+
+def _bits(n: int, levels: int, digits: Digits) -> Digits:
+    return (digits - (levels * n - 1).bit_length()) // 2 + 1
 
 
 def power_above(x: jax.Array) -> jax.Array:
@@ -137,7 +201,7 @@ def power_above(x: jax.Array) -> jax.Array:
     return jax.vmap(lambda x: scale(jnp.ones_like(x), exponent(x)))(x)
 
 
-def slices(A: jax.Array, axis: int, bits: int, levels: int) -> Slices:
+def slices(A: jax.Array, axis: int, bits: jax.Array | int, levels: int) -> Slices:
     """A matrix as a sum of slices, each rounded to a unit of its row or column.
 
     Every row (with `axis` = 1: the maximum is taken along it) has a power of two above its largest element, alpha =
@@ -156,13 +220,14 @@ def slices(A: jax.Array, axis: int, bits: int, levels: int) -> Slices:
         The slices.
     """
     largest = jnp.max(jnp.abs(A), axis=axis)
-    unit = jnp.expand_dims(power_above(jnp.where(largest > 0, largest, 1)) * 2.0 ** (1 - bits), axis)
+    step = power_of_two(A, -bits)
+    unit = jnp.expand_dims(2 * power_above(jnp.where(largest > 0, largest, 1)) * step, axis)
     parts, rests = [], [A]
     for _ in range(levels):
         unit = jnp.where(unit > 0, unit, 1)  # below the range: nothing is left to slice
         parts.append(jnp.round(rests[-1] / unit) * unit)
         rests.append(rests[-1] - parts[-1])
-        unit = unit * 2.0**-bits
+        unit = unit * step
     return Slices(parts, rests)
 
 
@@ -230,9 +295,37 @@ def two_float_product(A: jax.Array, B: jax.Array, *, levels: int = 2, product: P
         >>> high.item() + low.item() == 1 + 2.0**-19 + 2.0**-40
         True
     """
-    bits = slice_bits(A.shape[1], levels, digits_of(A))
+    bits = fitting_bits(A, A.shape[1], levels)
     exact, rest = product_terms(slices(A, 1, bits, levels), slices(B, 0, bits, levels), product)
     return accumulated(exact, rest)
+
+
+def gram_remainder(A: jax.Array, L: jax.Array, product: Product = full_product) -> jax.Array:
+    r"""A - L L^T, which mostly cancels, by products of slices.
+
+    With L = P + Q + R, where P and Q are slices of b bits and R is what they leave, both P P^T and P Q^T + Q P^T are
+    exact, and only
+
+        P R^T + R P^T + (Q + R) (Q + R)^T
+
+    is rounded: it is 2^{-2b} of what an ordinary product rounds. The plain difference would be of no use: a Cholesky
+    factor of small numbers is made by the same roundings.
+
+    Args:
+        A: symmetric, ``[n, n]``.
+        L: ``[n, n]``, of the same dtype.
+        product: of two matrices, which must sum in the format of its operands.
+
+    Returns:
+        ``[n, n]``, symmetric. Cost: 4 ordinary products; one, the plain difference, for a dtype of too few digits.
+    """
+    n, levels = A.shape[0], 2
+    if not has_slices(A, n, levels):
+        return A - product(L, L.T)
+    (P, Q), (_, after, R) = slices(L, 1, fitting_bits(A, n, levels), levels)
+    mixed, small = product(P, Q.T), product(P, R.T)
+    rest = small + small.T + product(after, after.T)
+    return accumulated([A, -product(P, P.T), -(mixed + mixed.T)], -rest).high
 
 
 def split_product(A: jax.Array, B: jax.Array, *, levels: int = 2) -> jax.Array:

@@ -9,19 +9,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from precond_lab.linalg.matrices import identity_like
+from precond_lab.preconditioners.inverse_root.exponents import Exponent, whole_exponent
 from precond_lab.preconditioners.inverse_root.iterations import Scheme, iterated
 from precond_lab.preconditioners.inverse_root.kernels import Kernels
 from precond_lab.preconditioners.inverse_root.powers import matrix_power, scale
 from precond_lab.preconditioners.inverse_root.results import InverseRoot, Result
-from precond_lab.preconditioners.inverse_root.solution import (
-    DEFAULTS,
-    Exponent,
-    Iterate,
-    Setting,
-    finished,
-    prepare,
-    whole_exponent,
-)
+from precond_lab.preconditioners.inverse_root.solution import DEFAULTS, Iterate, Setting, finished, prepare
 from precond_lab.preconditioners.inverse_root.spectral import first_order_root, reciprocal, unit_padding
 
 
