@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from precond_lab import gallery
+from precond_lab.diagnosis.inverse_root_condition import derivative
 from precond_lab.preconditioners import inverse_root as roots
-from precond_lab.preconditioners.inverse_root import METHODS, Result, Ridge, Setting, foreign, inverse_root
+from precond_lab.preconditioners.inverse_root import LIBRARY, METHODS, Result, Ridge, Setting, foreign, inverse_root
 from precond_lab.preconditioners.inverse_root.solution import prepare
 
 U = 2.0**-24
+LAPACK = Setting(kernels=LIBRARY)
 
 
 def exact(A, p):
@@ -121,6 +123,84 @@ def test_optax_is_right_for_powers_of_two_alone_and_does_not_know_it():
         r = inverse_root(A, p, method="optax", ridge_epsilon=1e-12)
         assert reported < 1e-5
         assert named(r) is (Result.CONVERGED if p == 2 else Result.STAGNATED)
+
+
+@pytest.mark.parametrize("p", [2**31, Fraction(1, 10**10), Fraction(10**10, 3), Fraction(1, 2**20 + 1)], ids=str)
+def test_a_p_that_the_programs_cannot_hold_is_refused(p):
+    with pytest.raises(ValueError, match=r"may be at most 2147483647, and a denominator 1048576"):
+        inverse_root(jnp.eye(2), p, method="eigen")
+
+
+def test_the_largest_p_are_taken():
+    A = jnp.float32([[3e38]])
+    for p in (2**31 - 1, Fraction(2**20 + 1, 2**20)):
+        root = jax.jit(lambda A, p=p: inverse_root(A, p, method="eigen", setting=LAPACK).root)
+        found = float(root(A)[0, 0])
+        assert found == pytest.approx(float(A[0, 0]) ** (-1 / float(p)), rel=256 * U)  # of a logarithm up to 128
+
+
+# Derivatives
+
+
+@pytest.mark.slow
+def test_derivatives_in_reverse_are_those_of_the_root():
+    A, E = np.array([[2.0, 0.5], [0.5, 1.0]]), np.array([[1.0, 0.25], [0.25, -0.5]])
+    exact_derivative = derivative(A, E, 4)
+    A, E = jnp.float32(A), jnp.float32(E)
+
+    def along(root):
+        return lambda A: jnp.sum(root(A, 4, setting=LAPACK).root * E)
+
+    reverse = {name: METHODS[name] for name in ("eigen", "svd", "refined", "tracked", "rational_minimax")}
+    found = jax.jit(lambda A: {name: jax.grad(along(root))(A) for name, root in reverse.items()})(A)
+    for gradient in found.values():
+        np.testing.assert_allclose(gradient, exact_derivative, atol=32 * U)
+    for name in ("coupled_newton", "newton_schulz", "minimax_polynomial", "schur_newton"):
+        with pytest.raises(ValueError, match="Reverse-mode differentiation does not work"):
+            jax.eval_shape(jax.grad(along(METHODS[name])), A)
+
+
+@pytest.mark.slow
+def test_derivatives_where_eigenvalues_coincide():
+    """Of x^{-1/4} I in the direction E: -E x^{-5/4} / 4. An eigen-decomposition has none."""
+    E = jnp.float32([[1.0, 0.25], [0.25, -0.5]])
+
+    def forward(name, setting):
+        return jax.jvp(lambda A: METHODS[name](A, 4, setting=setting).root, (16 * jnp.eye(2),), (E,))[1]
+
+    def all_of_them():
+        right = {name: forward(name, LAPACK) for name in ("coupled_newton", "minimax_polynomial", "rational_minimax")}
+        return right, forward("eigen", LAPACK), forward("eigen", Setting())
+
+    right, nan, wrong = jax.jit(all_of_them)()
+    for found in right.values():
+        np.testing.assert_allclose(found, -np.asarray(E) / 128, atol=32 * U / 128)
+    assert jnp.isnan(nan).any()
+    assert jnp.isfinite(wrong).all()
+    assert float(jnp.max(jnp.abs(wrong + E / 128))) > 1e-4
+
+
+# Narrow dtypes
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.slow)])
+def test_library_routines_take_narrow_dtypes(dtype):
+    """Their factors are those of float32, rounded once; the rest of a method is in the dtype."""
+    A = jnp.asarray(gallery.spd(8, condition=8.0, seed=1), dtype)
+    wide = A.astype(jnp.float32)
+    for kernel in (LIBRARY.cholesky, LIBRARY.eigh, LIBRARY.svd, LIBRARY.qr):
+        for narrow, exact_factor in zip(jax.tree.leaves(kernel(A)), jax.tree.leaves(kernel(wide)), strict=True):
+            assert narrow.dtype == dtype
+            np.testing.assert_array_equal(narrow, exact_factor.astype(dtype))
+    L = LIBRARY.cholesky(A)
+    solved = LIBRARY.solve_lower(L, A).astype(jnp.float32)
+    u = float(jnp.finfo(dtype).eps) / 2
+    np.testing.assert_allclose(L.astype(jnp.float32) @ solved, wide, atol=8 * u)
+    r = jax.jit(lambda A: inverse_root(A, 2, method="eigen", setting=LAPACK))(A)
+    assert r.root.dtype == dtype
+    assert named(r) is Result.CONVERGED
+    X = np.asarray(r.root.astype(jnp.float32), float)
+    assert np.linalg.norm(X - exact(wide, 2), 2) <= 4 * u * np.linalg.norm(exact(wide, 2), 2)
 
 
 # Range

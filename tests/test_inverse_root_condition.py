@@ -192,6 +192,33 @@ def test_conditions_do_not_depend_on_the_scale():
         assert condition_of_spectrum(np.ldexp(spectrum, k), 3) == one
 
 
+@P
+def test_conditions_over_the_whole_range(p):
+    """Whatever float64 the condition number is, none of the others overflows on its way."""
+    spectrum = np.array([1e-200, 3e-70, 1.0])
+    found = condition_of_spectrum(spectrum, p)
+    with mpmath.workdps(700):
+        x, r = [mpmath.mpf(y) for y in spectrum], mpmath.mpf(Q(p).denominator) / Q(p).numerator
+        D = [[r * s ** (-r - 1) if s == t else (s**-r - t**-r) / (t - s) for t in x] for s in x]
+
+        def norm(numbers):
+            return mpmath.sqrt(sum(y**2 for y in numbers))
+
+        size, F, update = norm(x), norm(y**-r for y in x), norm(y ** (mpmath.mpf(1) / 2 - r) for y in x)
+        exact = (
+            x[2] / x[0],
+            x[2] / x[0] * r,
+            D[0][0] * size / F,
+            D[0][0] * mpmath.sqrt(x[0]) * size / update,
+            norm(d for row in D for d in row) * size / (3 * F),
+            norm(d * mpmath.sqrt(y) for row in D for d, y in zip(row, x, strict=True)) * size / (3 * update),
+        )
+        exact = [float(y) for y in exact]
+    # quotients, powers of logarithms up to 500, and sums of positive terms
+    np.testing.assert_allclose(found, exact, rtol=1000 * U64)
+    assert set(condition_of_spectrum([1e-200, 1e200], p)) == {np.inf}
+
+
 def test_bits_lost_and_attainable_errors():
     condition = condition_of_spectrum([1.0, 2.0**-20], 4)
     assert condition.bits_lost == 18.0
@@ -220,3 +247,6 @@ def test_misuse_is_refused():
         derivative(np.eye(2), np.eye(3))
     with pytest.raises(ValueError, match="eigenvalues"):
         condition_of_spectrum(np.eye(2))
+    for call in (inverse_root_condition, condition_of_spectrum, lambda A: derivative(np.eye(2), A)):
+        with pytest.raises(TypeError, match="complex numbers given"):
+            call(np.array([1j, 1.0]) if call is condition_of_spectrum else np.eye(2, dtype=complex))

@@ -178,6 +178,24 @@ def test_results_that_are_none_are_measured_as_such():
     assert zero[5:] == (0.0, 0.0)
 
 
+def test_errors_at_the_ends_of_the_range():
+    """Of the root 1e-154 of 1e308, and of A itself in its place: 1e462 times as much."""
+    large = np.array([[1e308]])
+    assert inverse_root_errors(large, large, 2) == (np.inf,) * 5 + (0.0, 1e308)
+    beyond = np.array([[mpmath.mpf("-1e400")]], dtype=object)
+    assert inverse_root_errors(beyond, large, 2)[5:] == (0.0, -np.inf)
+    tiny = inverse_root_errors(-beyond, np.array([[mpmath.mpf("1e-800")]], dtype=object), 2)
+    assert max(tiny[:5]) < 4 * U64  # 400 decimal digits of exponent, and an input rounded to 53 bits
+    assert tiny.smallest_eigenvalue == np.inf
+
+
+def test_complex_numbers_are_refused():
+    for complex_matrix in (np.array([[1j]]), np.array([[1 + 0j]], object), np.array([[mpmath.mpc(1, 1)]], object)):
+        for X, A in ((complex_matrix, np.eye(1)), (np.eye(1), complex_matrix)):
+            with pytest.raises(TypeError, match="complex numbers given"):
+                inverse_root_errors(X, A)
+
+
 def test_without_a_root_there_is_no_error_and_there_is_a_residual():
     found = inverse_root_errors(np.eye(2), np.diag([1.0, -1.0]), 2)
     assert np.isnan(found[:4]).all()
@@ -234,6 +252,26 @@ def test_the_bias_of_a_ridge_at_its_ends():
     assert ridge_bias([1e-300], 300, 1e300).spectral == pytest.approx(0.99, rel=4e3 * U64)
 
 
+@P
+@pytest.mark.parametrize(
+    ("spectrum", "delta"),
+    [([1e-200, 1e200], 1e-200), ([1e200, 1e-200], 1e190), ([5e-324, 1.0, 1.7e308], 1e308), ([1.0, 2.0], 1e-200)],
+)
+def test_the_bias_of_a_ridge_over_the_whole_range(spectrum, delta, p):
+    """Condition numbers, and squares of the bias, that no float64 is."""
+    found, s = ridge_bias(spectrum, p, delta), 1 / Q(p)
+    with mpmath.workdps(700):
+        r, x = mpmath.mpf(s.numerator) / s.denominator, [mpmath.mpf(y) for y in spectrum]
+        bias = [1 - (1 + delta / y) ** -r for y in x]
+        norms = [
+            mpmath.sqrt(sum((b * y**t) ** 2 for b, y in zip(bias, x, strict=True)) / sum(y ** (2 * t) for y in x))
+            for t in (-r, mpmath.mpf(1) / 2 - r)
+        ]
+        exact = [float(y) for y in (*bias, max(bias), *norms)]
+    # as above; logarithms of up to 1500 are rounded before they are exponentials
+    np.testing.assert_allclose([*found.eigenvalues, *found[1:]], exact, rtol=2000 * (1 + float(s)) * U64)
+
+
 @pytest.mark.parametrize(
     ("spectrum", "p", "delta"),
     [([1.0, 0.0], 2, 0.1), ([-1.0], 2, 0.1), ([], 2, 0.1), ([[1.0]], 2, 0.1), ([1.0], 2, -1e-9), ([1.0], 0, 0.1)],
@@ -241,3 +279,5 @@ def test_the_bias_of_a_ridge_at_its_ends():
 def test_a_ridge_that_is_none_is_misuse(spectrum, p, delta):
     with pytest.raises(ValueError, match="given"):
         ridge_bias(spectrum, p, delta)
+    with pytest.raises(TypeError, match="complex numbers given"):
+        ridge_bias([1j], 2, 0.1)

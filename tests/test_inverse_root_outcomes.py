@@ -213,6 +213,11 @@ def test_misuse_is_refused(name):
     for ridge in (Ridge(-1.0), Ridge(float("nan")), Ridge(float("inf")), Ridge(1.0, "nothing")):
         with pytest.raises(ValueError, match="ridge"):
             jax.eval_shape(partial(method, setting=Setting(ridge=ridge)), A)
+    for amount in ("1e-6", None, 1j, True, [1.0], Fraction(1, 3)):
+        with pytest.raises(TypeError, match=r"a ridge of .* given; it must be a real number"):
+            jax.eval_shape(partial(method, setting=Setting(ridge=Ridge(amount))), A)
+    with pytest.raises(ValueError, match="-1 steps given"):
+        jax.eval_shape(partial(method, steps=-1), A)
 
 
 def test_whole_numbers_of_any_type_are_exponents():
@@ -284,7 +289,7 @@ def test_a_stack_of_one_exponent():
 
 def test_stacks_refuse_what_does_not_fit():
     A = jnp.eye(3)
-    for arguments in ({"size": 2}, {"count": 1}):
+    for arguments in ({"size": 2}, {"count": 1}, {"size": 0}, {"count": 0}):
         with pytest.raises(ValueError, match="do not fit"):
             stacked([A, A], **arguments)
     with pytest.raises(ValueError, match="no matrices"):

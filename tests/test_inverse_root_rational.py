@@ -143,18 +143,24 @@ def test_eigenvalues_below_the_lower_bound_are_seen():
 @pytest.mark.slow
 @pytest.mark.parametrize(("form", "p"), [("symmetric_factors", 4), ("coupled", 3)])
 def test_with_fifty_digits(form, p):
-    """The program's algorithm, without rounding, has the error of its last function, and of float64 coefficients."""
+    """The program is its functions with their binary64 coefficients, composed on the eigenvalues, and no more."""
     A = np.array([[2.0, 1.0, 0.5], [1.0, 3.0, 0.25], [0.5, 0.25, 1.0]])
     found = pl.evaluate(partial(rational_minimax, p=p, form=form, lower=2.0**-10, accuracy=1e-6), A)
     functions = rational_schedule(p, 2, 2.0**-10, accuracy=1e-6)
+    assert len(functions) == int(found.steps) == 2
     X = mpmath.matrix(found.root.tolist())
     with mpmath.workdps(50):
         w, V = mpmath.eigsy(mpmath.matrix(A.tolist()))
-        F = V * mpmath.diag([x ** (mpmath.mpf(-1) / p) for x in w]) * V.T
-        largest = max(x ** (mpmath.mpf(-1) / p) for x in w)
-        off = max(abs(x) for x in mpmath.eigsy((X - F + (X - F).T) / 2, eigvals_only=True)) / largest
-    assert off <= functions[-1].error + 1e-14
-    assert len(functions) == int(found.steps) == 2
+        exact = [x ** (mpmath.mpf(-1) / p) for x in w]
+        composed = [mpmath.mpf(8) ** (mpmath.mpf(-1) / p)] * len(w)  # 8 is above the infinity norm of A, 4.25
+        for i, x in enumerate(w):
+            m = x / 8
+            for h in functions:
+                value = h(m)
+                composed[i], m = composed[i] * value, m * value**p
+        assert mpmath.mnorm(X - V * mpmath.diag(composed) * V.T) < mpmath.mpf(10) ** -45
+        off = max(abs(x - y) for x, y in zip(composed, exact, strict=True)) / max(exact)
+    assert off <= functions[-1].error + 2.0**-48  # of 10 rounded coefficients, that solve a system
 
 
 @pytest.mark.slow

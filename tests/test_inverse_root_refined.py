@@ -216,3 +216,9 @@ def test_split_products_emulated():
     size = np.abs(np.asarray(A, float)) @ np.abs(np.asarray(B, float))
     # each of 6 products of 4 terms, and their sums
     assert np.all(np.abs(found - np.asarray(A, float) @ np.asarray(B, float)) <= 16 * 2.0**-8 * size)
+
+
+@pytest.mark.parametrize("wrong", [{"passes": 0}, {"levels": 0}, {"passes": -1}])
+def test_no_passes_or_levels_are_misuse(wrong):
+    with pytest.raises(ValueError, match="given; at least 1 of each is wanted"):
+        refined(jnp.eye(3), **wrong)

@@ -176,6 +176,13 @@ def test_policies_by_hand(relative):
             np.testing.assert_allclose(X, np.diag(wanted), rtol=4 * U, atol=0, err_msg=policy)
 
 
+@pytest.mark.parametrize("method", [eigen, svd])
+@pytest.mark.parametrize("floor", [-1e-9, float("nan"), float("inf")])
+def test_a_floor_that_is_none_is_misuse(method, floor):
+    with pytest.raises(ValueError, match=r"a floor of .* given; it must be zero or positive"):
+        method(jnp.eye(2), 2, policy="clamp", floor=floor)
+
+
 def test_a_policy_that_changes_nothing_is_no_modification():
     run = jax.jit(
         lambda A: [
@@ -195,6 +202,9 @@ def test_policies_act_on_eigenvalues():
         wanted = (V * np.where(counts, np.abs(values).astype(float) ** -0.5, 0)) @ V.T
         assert error(found[policy][0], wanted) <= 4 * N * U * np.max(values) / np.min(np.abs(values))
         assert found[policy][1] == Result.MODIFIED
+    # relative to the largest magnitude: 16 of an A that is negative, and has no largest eigenvalue above the floor
+    flipped = jax.jit(partial(eigen, p=4, policy="clamp", floor=FLOOR, setting=FAST))(jnp.diag(jnp.array([-16.0, -1])))
+    np.testing.assert_allclose(flipped.root, np.eye(2), rtol=4 * U, atol=0)
     # clamped with a floor of zero, a zero is left: no success
     clamped = jax.jit(partial(eigen, policy="clamp", setting=FAST))(jnp.diag(jnp.array([1.0, -1.0])))
     assert clamped.result == Result.NOT_POSITIVE_DEFINITE

@@ -1,5 +1,7 @@
 """Inverse roots from an earlier basis."""
 
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -136,3 +138,18 @@ def test_a_naive_warm_start_converges_to_a_wrong_matrix():
     ill = gallery.spd(n, condition=1e6, seed=0)
     far = run(jnp.array(turned(ill, 1e-1)), jnp.array(exact(ill, 4), jnp.float32))
     assert far.result != Result.CONVERGED
+
+
+def test_misuse():
+    A = jnp.eye(3)
+    with pytest.raises(ValueError, match="steps = -2 given"):
+        tracked(A, steps=-2)
+    for wrong in (jnp.eye(2), jnp.ones(3), jnp.ones((3, 2))):
+        with pytest.raises(ValueError, match=r"a basis of shape .* given for a matrix of shape \(3, 3\)"):
+            tracked(A, basis=wrong)
+        with pytest.raises(ValueError, match=r"a previous root of shape .* given"):
+            warm_started_newton(A, previous=wrong)
+    with pytest.raises(TypeError, match="a basis of bfloat16 given for a matrix of float32"):
+        tracked(A, basis=A.astype(jnp.bfloat16))
+    with pytest.raises(ValueError, match="takes whole numbers only"):
+        tracked(A, Fraction(3, 2))  # pyright: ignore[reportArgumentType]

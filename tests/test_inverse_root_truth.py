@@ -239,6 +239,12 @@ def test_a_matrix_that_is_none_is_misuse(A):
         inverse_root(A)
 
 
+@pytest.mark.parametrize("A", [np.eye(2) + 0j, np.array([[4j]]), [[mpmath.mpc(4, 1)]], np.array([[1 + 0j]], object)])
+def test_a_complex_matrix_is_misuse(A):
+    with pytest.raises(TypeError, match="complex numbers given"):
+        inverse_root(A)
+
+
 @pytest.mark.parametrize("p", [0, -2, 2.0, True, Q(-1, 2)])
 def test_an_exponent_that_is_none_is_misuse(p):
     with pytest.raises(ValueError, match="p = "):

@@ -4,10 +4,10 @@ In the eigenbasis A = V diag(l) V^T the derivative of F = A^{-1/p} in the direct
 
     L(A, E) = V (D o (V^T E V)) V^T,    D_ij = f[l_i, l_j],    f(x) = x^{-1/p}
 
-(Daleckii and Krein; Higham, Functions of Matrices, theorem 3.11). With p = a / b and t = l^{1/a} the divided
-difference is a quotient of sums of positive terms, without cancellation:
+(Daleckii and Krein; Higham, Functions of Matrices, theorem 3.11). With p = a / b, l_i <= l_j and r = (l_i / l_j)^{1/a}
+the divided difference is a quotient of sums of positive terms, which neither cancel nor overflow:
 
-    D_ij = -(t_i^{b-1} + t_i^{b-2} t_j + ... + t_j^{b-1}) / (t_i^b t_j^b (t_i^{a-1} + t_i^{a-2} t_j + ... + t_j^{a-1})).
+    D_ij = -(1 + r + ... + r^{b-1}) / (1 + r + ... + r^{a-1}) l_i^{-1/p} / l_j.
 
 Its magnitude decreases in both arguments: the largest is that of D at the smallest eigenvalue twice, |f'(l_min)| =
 l_min^{-1/p-1} / p.
@@ -55,7 +55,7 @@ class Attainable(NamedTuple):
 
 
 class InverseRootCondition(NamedTuple):
-    """Relative condition numbers of the inverse root; infinite where A is not positive definite.
+    """Relative condition numbers of the inverse root; infinite where A is not positive definite, or n kappa overflows.
 
     Attributes:
         kappa: l_max / l_min.
@@ -103,6 +103,7 @@ def inverse_root_condition(A: ArrayLike, p: int | Fraction = 4) -> InverseRootCo
 
     Raises:
         ValueError: if A is not square, not symmetric or not finite, or p not positive or not rational.
+        TypeError: if A holds complex numbers.
 
     Example:
         >>> condition = inverse_root_condition([[1.0, 0.0], [0.0, 2.0**-10]], 4)
@@ -124,25 +125,30 @@ def condition_of_spectrum(eigenvalues: ArrayLike, p: int | Fraction = 4) -> Inve
 
     Raises:
         ValueError: if the eigenvalues are no vector, or p is not positive or not rational.
+        TypeError: if they are complex.
     """
-    spectrum = np.sort(np.asarray(eigenvalues, np.float64))
+    spectrum = np.sort(real_numbers(eigenvalues))
     if spectrum.ndim != 1 or not spectrum.size:
         raise ValueError(f"eigenvalues of shape {spectrum.shape} given; wanted [n] with one at least")
     numerator_and_denominator(p)
     if not np.all((spectrum > 0) & np.isfinite(spectrum)):
         return InverseRootCondition(*[math.inf] * 6)
-    n, scaled = len(spectrum), spectrum / spectrum[-1]
-    D = divided_differences(scaled, p)
-    kappa, size = float(1 / scaled[0]), np.linalg.norm(scaled)
-    root = scaled ** (-1 / float(p))
-    F, update = np.linalg.norm(root), np.linalg.norm(root * np.sqrt(scaled))
+    with np.errstate(over="ignore"):
+        ratios = spectrum / spectrum[0]
+    n, kappa = len(spectrum), float(ratios[-1])
+    if not math.isfinite(n * kappa):
+        return InverseRootCondition(*[math.inf] * 6)
+    # In units of the smallest eigenvalue no element of D and of F exceeds one; in those of the largest |A|_F is small.
+    D, root = divided_differences(ratios, p), ratios ** (-1 / float(p))
+    size, worst = kappa * np.linalg.norm(spectrum / spectrum[-1]), float(np.max(-D))
+    F, update = np.linalg.norm(root), np.linalg.norm(root * np.sqrt(ratios))
     return InverseRootCondition(
         kappa,
         kappa / float(p),
-        float(-D[0, 0] * size / F),
-        float(-D[0, 0] * np.sqrt(scaled[0]) * size / update),
-        float(np.linalg.norm(D) * size / (n * F)),
-        float(np.linalg.norm(D * np.sqrt(scaled)) * size / (n * update)),
+        float(worst * (size / F)),
+        float(worst * (size / update)),
+        float(np.linalg.norm(D) / n * (size / F)),
+        float(np.linalg.norm(D * np.sqrt(ratios)) / n * (size / update)),
     )
 
 
@@ -158,20 +164,43 @@ def divided_differences(eigenvalues: ArrayLike, p: int | Fraction = 4) -> np.nda
 
     Raises:
         ValueError: if p is not positive or not rational.
+        TypeError: if the eigenvalues are complex.
 
     Example:
         >>> divided_differences([1.0, 4.0], 2).tolist()
         [[-0.5, -0.16666666666666666], [-0.16666666666666666, -0.0625]]
     """
     a, b = numerator_and_denominator(p)
-    t = np.asarray(eigenvalues, np.float64) ** (1 / a)
-    return -_power_sum(t, b) / (np.multiply.outer(t**b, t**b) * _power_sum(t, a))
+    values = real_numbers(eigenvalues)
+    smaller, larger = np.minimum.outer(values, values), np.maximum.outer(values, values)
+    r = (smaller / larger) ** (1 / a)
+    return -(_powers(r, b) / _powers(r, a)) * smaller ** (-b / a) / larger
 
 
-def _power_sum(t: np.ndarray, k: int) -> np.ndarray:
-    """t_i^{k-1} + t_i^{k-2} t_j + ... + t_j^{k-1}, exactly symmetric."""
-    S = sum((np.multiply.outer(t ** (k - 1 - r), t**r) for r in range(k)), np.zeros((len(t), len(t))))
-    return (S + S.T) / 2
+def _powers(r: np.ndarray, k: int) -> np.ndarray:
+    """1 + r + ... + r^{k-1}, by Horner's rule."""
+    total = np.ones_like(r)
+    for _ in range(k - 1):
+        total = total * r + 1
+    return total
+
+
+def real_numbers(x: ArrayLike) -> np.ndarray:
+    """What has to be real, in float64.
+
+    Args:
+        x: of any shape.
+
+    Returns:
+        An array of the same shape.
+
+    Raises:
+        TypeError: if it holds complex numbers, whose imaginary parts a conversion would drop.
+    """
+    array = np.asarray(x)
+    if np.iscomplexobj(array):
+        raise TypeError("complex numbers given; they must be real: give the real parts if these are meant")
+    return array.astype(np.float64)
 
 
 def derivative(A: ArrayLike, E: ArrayLike, p: int | Fraction = 4) -> np.ndarray:
@@ -187,8 +216,9 @@ def derivative(A: ArrayLike, E: ArrayLike, p: int | Fraction = 4) -> np.ndarray:
 
     Raises:
         ValueError: if A is not symmetric positive definite, the shapes differ, or p is not positive or not rational.
+        TypeError: if A or E holds complex numbers.
     """
-    A, E = _symmetric(A), np.asarray(E, np.float64)
+    A, E = _symmetric(A), real_numbers(E)
     if E.shape != A.shape:
         raise ValueError(f"A of shape {A.shape} and E of shape {E.shape} given; they must agree")
     spectrum, V = _positive_eigh(A)
@@ -288,7 +318,7 @@ def _positive_eigh(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _symmetric(A: ArrayLike) -> np.ndarray:
-    A = np.asarray(A).astype(np.float64)
+    A = real_numbers(A)
     if A.ndim != 2 or not A.size or A.shape[0] != A.shape[1]:
         raise ValueError(f"a matrix of shape {A.shape} given; wanted [n, n] with a row at least")
     if not np.isfinite(A).all():

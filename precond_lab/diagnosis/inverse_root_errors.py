@@ -53,7 +53,7 @@ class InverseRootErrors(NamedTuple):
     """Measures of the error of X; with F = A^{-1/p}, p = a / b.
 
     Those that compare with F are NaN where there is no certified F, and so is the certificate. Where X is not finite,
-    all but the last two are infinite, and these NaN.
+    all but the last two are infinite, and these NaN. A measure beyond the range of float64 is infinite, or zero.
 
     Attributes:
         spectral: |X - F|_2 / |F|_2.
@@ -111,6 +111,7 @@ def inverse_root_errors(
 
     Raises:
         ValueError: for shapes that do not fit, an A that is not symmetric, or a p that is not positive or not rational.
+        TypeError: if X or A holds complex numbers.
 
     Example:
         >>> A = [[1.0, 0.0], [0.0, 2.0**-8]]
@@ -169,13 +170,25 @@ def _distances(X: Rows, F: Rows) -> tuple[float, float]:
     """The errors in the 2-norm and the Frobenius norm, from differences that are rounded once."""
     with precision(_PRECISIONS[0]):
         root = balls(F)
-        E = balls(X) - root
-        size, error = (max((magnitude(x) for x in M.entries() if not x.is_zero()), default=0) for M in (root, E))
-        F_scaled, E_scaled = floats(root * arb(2) ** -size), floats(E * arb(2) ** -error)
+        (F_scaled, size), (E_scaled, error) = (_scaled(M) for M in (root, balls(X) - root))
     # the largest eigenvalue of E^T E is as accurate as a singular value, and cheaper
     spectral = math.sqrt(np.linalg.eigvalsh(E_scaled.T @ E_scaled)[-1]) / np.linalg.eigvalsh(F_scaled)[-1]
     frobenius = np.linalg.norm(E_scaled) / np.linalg.norm(F_scaled)
-    return math.ldexp(spectral, error - size), math.ldexp(frobenius, error - size)
+    return _times_power(spectral, error - size), _times_power(float(frobenius), error - size)
+
+
+def _scaled(M: arb_mat) -> tuple[np.ndarray, int]:
+    """M 2^-e in float64 with its largest entry in [1/2, 1), and e."""
+    e = max((magnitude(x) for x in M.entries() if not x.is_zero()), default=0)
+    return floats(M * arb(2) ** -e), e
+
+
+def _times_power(x: float, e: int) -> float:
+    """A number of about one times 2^e: infinite or zero where that is beyond the range."""
+    try:
+        return math.ldexp(x, e)
+    except OverflowError:
+        return math.copysign(math.inf, x)
 
 
 def _figures(X: arb_mat, F: arb_mat, A: arb_mat, a: int, b: int) -> list[arb]:
@@ -203,9 +216,9 @@ def _defects(X: Rows) -> tuple[float, float]:
         matrix = balls(X)
         size = frobenius_square(matrix)
         defect = frobenius_square(matrix - matrix.transpose())
-        mean = floats((matrix + matrix.transpose()) * arb(0.5))
+        mean, e = _scaled((matrix + matrix.transpose()) * arb(0.5))
         relative = float((defect / size).sqrt()) if size > 0 else 0.0
-    return relative, float(np.linalg.eigvalsh(mean)[0])
+    return relative, _times_power(float(np.linalg.eigvalsh(mean)[0]), e)
 
 
 def _certain(figures: Callable[[], list[arb]]) -> list[float]:

@@ -49,7 +49,7 @@ def stacked(matrices: Sequence[jax.Array], *, size: int | None = None, count: in
     if not matrices:
         raise ValueError("no matrices given; a stack needs one to have a size and a dtype")
     sizes = [A.shape[0] for A in matrices]
-    n, k = size or max(sizes), count or len(matrices)
+    n, k = max(sizes) if size is None else size, len(matrices) if count is None else count
     if n < max(sizes) or k < len(matrices):
         raise ValueError(f"{len(matrices)} matrices of up to {max(sizes)} rows do not fit into {k} of {n} rows")
     padded = [jnp.pad(A, (0, n - A.shape[0])) for A in matrices]

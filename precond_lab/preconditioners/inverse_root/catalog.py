@@ -47,6 +47,13 @@ def inverse_root(
 ) -> InverseRoot | TrackedRoot:
     """A^{-1/p} of a symmetric positive definite matrix, by a method of the table.
 
+    A derivative is that of the program's steps. Forward mode (`jax.jvp`) goes through all of them. Reverse mode
+    (`jax.grad`) goes through `rational_minimax` and `chebyshev`, which take a fixed number of steps, and with the
+    kernels LIBRARY through `eigen`, `svd`, `refined` and `tracked`; the others loop until they are at rest, and JAX
+    raises ValueError. Where eigenvalues coincide, the root has a derivative that an eigen-decomposition has not: of
+    `eigen`, `svd` and `tracked` it is NaN with LIBRARY and wrong, without a sign of it, with LOOPS, and so is that of
+    `schur_newton`. The iterations and `rational_minimax` have it right.
+
     Args:
         A: ``[n, n]``; a batch of matrices goes through `jax.vmap`.
         p: a positive integer; for some methods it may be traced, or a fraction.

@@ -9,6 +9,12 @@ import jax.numpy as jnp
 Exponent = int | Fraction | jax.Array
 """p of A^{-1/p}: a positive integer; a fraction or a traced integer scalar where the method allows it."""
 
+LARGEST = 2**31 - 1
+"""p and the numerator of a fraction are int32 numbers of the programs."""
+
+LARGEST_DENOMINATOR = 2**20
+"""Times the exponent of any float64 it is an int32 number."""
+
 
 def check_exponent(p: Exponent) -> Exponent:
     """Refuse what is no p.
@@ -21,7 +27,7 @@ def check_exponent(p: Exponent) -> Exponent:
         value yet.
 
     Raises:
-        ValueError: if it is not positive, or not a whole number or a fraction.
+        ValueError: if it is not positive, not a whole number or a fraction, or too large for the programs.
     """
     if isinstance(p, jax.Array):
         if p.shape or not jnp.issubdtype(p.dtype, jnp.integer):
@@ -32,8 +38,8 @@ def check_exponent(p: Exponent) -> Exponent:
             value = int(p)
         except jax.errors.ConcretizationTypeError:
             return p
-        if value < 1:
-            raise ValueError(f"p = {value} given; it must be a positive integer")
+        if not 1 <= value <= LARGEST:
+            raise ValueError(f"p = {value} given; it must be a positive integer of at most {LARGEST}")
         return p
     if isinstance(p, Fraction) and p.denominator != 1:
         whole = p
@@ -44,6 +50,11 @@ def check_exponent(p: Exponent) -> Exponent:
             whole = 0
     if isinstance(p, bool) or whole <= 0:
         raise ValueError(f"p = {p!r} given; it must be a positive integer, or a fractions.Fraction where allowed")
+    if whole.numerator > LARGEST or whole.denominator > LARGEST_DENOMINATOR:
+        raise ValueError(
+            f"p = {p} given; a whole number or a numerator may be at most {LARGEST}, and a denominator "
+            f"{LARGEST_DENOMINATOR}: Fraction.limit_denominator gives one near it"
+        )
     return whole
 
 

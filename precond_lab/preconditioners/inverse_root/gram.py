@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from precond_lab.linalg.matrices import identity_like, real_matrix
+from precond_lab.preconditioners.inverse_root.kernels import LOOPS
 from precond_lab.preconditioners.inverse_root.normalization import BOUNDS, check_bound
 from precond_lab.preconditioners.inverse_root.polynomial import polynomial_value
-from precond_lab.preconditioners.inverse_root.powers import exponent, scale
+from precond_lab.preconditioners.inverse_root.powers import Product, exponent, scale
 from precond_lab.preconditioners.inverse_root.schedules import Schedule, schedule_of
-from precond_lab.preconditioners.inverse_root.solution import DEFAULTS, Setting
 
 
 class Polar(NamedTuple):
@@ -31,7 +31,7 @@ class Polar(NamedTuple):
 def gram_newton_schulz(
     G: jax.Array,
     *,
-    setting: Setting = DEFAULTS,
+    product: Product = LOOPS.product,
     schedule: str | Schedule = "chebyshev_accelerated",
     degree: int = 2,
     lower: float = 2.0**-24,
@@ -53,7 +53,7 @@ def gram_newton_schulz(
 
     Args:
         G: of full row rank, ``[m, n]`` with m <= n.
-        setting: kernels; the rest is of no influence.
+        product: of two matrices.
         schedule: a name in SCHEDULES, or a :class:`Schedule` for p = 2.
         degree: of h.
         lower: a lower bound of the eigenvalues of the first R.
@@ -75,11 +75,10 @@ def gram_newton_schulz(
         raise ValueError(
             f"shape {G.shape} given; a matrix with at least as many columns as rows is wanted: transpose it"
         )
-    if restart is not None and restart < 1:
-        raise ValueError(f"restart = {restart} given; at least 1, or None, is wanted")
+    if steps < 0 or (restart is not None and restart < 1):
+        raise ValueError(f"steps = {steps}, restart = {restart} given; at least 0, and at least 1 or None, are wanted")
     check_bound(bound)
     plan = schedule_of(schedule, 2, degree, lower, safety)
-    product = setting.kernels.product
     table = jnp.asarray(plan.table, G.dtype)
     first = len(plan.first)
 

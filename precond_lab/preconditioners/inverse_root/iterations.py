@@ -19,11 +19,37 @@ class Scheme(NamedTuple):
         error: how far a state is from the fixed point, a scalar. Without rounding a step never makes it more than
             GROWTH times larger, and at least halves one that is below HALF.
         root: X of a state, ``[n, n]``.
+        patience: an iteration is at rest that in so many steps has had neither a smaller error nor a larger root than
+            ever before; None to go on. :func:`patience` gives it for roots that grow.
     """
 
     advance: Callable[[Any], Any]
     error: Callable[[Any], jax.Array]
     root: Callable[[Any], jax.Array]
+    patience: jax.Array | int | None = None
+
+
+def patience(n: int, p: jax.Array | int) -> jax.Array | int:
+    r"""How long a growing root may seem to stand still, p times the bits of n and a few.
+
+    In few digits \|M - I\|_F, which sums n^2 roundings, need not get below HALF, nor change while small eigenvalues of
+    M grow. But from X = I on the root grows in their eigenvectors by a factor of 1 + 1 / p in every step, or more. Its
+    largest element is one of the diagonal, to which such an eigenvalue x of X adds x / n at least. In a format of unit
+    roundoff u <= 1 / p that growth shows once x / (n p) > u: for x > n, after some p ln n steps.
+
+    Args:
+        n: of the matrix.
+        p: of the root.
+
+    Returns:
+        A number of steps.
+    """
+    p = min(p, LARGEST) if isinstance(p, int) else jnp.minimum(p, LARGEST)
+    return p * n.bit_length() + 4
+
+
+LARGEST = 2**16
+"""A p beyond which no format shows the growth of a step."""
 
 
 class Progress(NamedTuple):
@@ -34,6 +60,8 @@ class Progress(NamedTuple):
         error: its error.
         best: X of the state with the least error.
         least: that error.
+        largest: the largest magnitude of an element of any X so far.
+        idle: for how many steps neither of the two has changed, an int32 scalar.
         steps: how many are done, an int32 scalar.
         result: CONVERGED where the iteration has come to rest, DIVERGED where it has grown, MAX_STEPS while it goes on.
     """
@@ -42,6 +70,8 @@ class Progress(NamedTuple):
     error: jax.Array
     best: jax.Array
     least: jax.Array
+    largest: jax.Array
+    idle: jax.Array
     steps: jax.Array
     result: jax.Array
 
@@ -64,8 +94,9 @@ def begin(scheme: Scheme, state: Any) -> Progress:
     Returns:
         The progress.
     """
-    error = scheme.error(state)
-    return Progress(state, error, scheme.root(state), error, jnp.int32(0), jnp.int32(Result.MAX_STEPS))
+    error, root = scheme.error(state), scheme.root(state)
+    none = jnp.int32(0)
+    return Progress(state, error, root, error, jnp.max(jnp.abs(root)), none, none, jnp.int32(Result.MAX_STEPS))
 
 
 def run(scheme: Scheme, progress: Progress, steps: int | jax.Array) -> Progress:
@@ -73,7 +104,7 @@ def run(scheme: Scheme, progress: Progress, steps: int | jax.Array) -> Progress:
 
     It is never the size of the error that stops it: how small that can get depends on the arithmetic, and it is not
     that of the root. Nor is it an error that goes up and down among roundings: only one that leaves the region of fast
-    convergence has grown.
+    convergence has grown. Where roundings keep it out of that region, the patience of the scheme ends it.
 
     Args:
         scheme: the iteration; need not be the one that has brought it here, so that the first steps can be done by
@@ -92,13 +123,21 @@ def run(scheme: Scheme, progress: Progress, steps: int | jax.Array) -> Progress:
         state = scheme.advance(progress.state)
         error = scheme.error(state)
         better = error < progress.least  # false for NaN
+        root = scheme.root(state)
         least = jnp.where(better, error, progress.least)
-        best = jnp.where(better, scheme.root(state), progress.best)
+        best = jnp.where(better, root, progress.best)
         at_rest = (progress.error < HALF) & ~(error < HALF * progress.error)
+        largest, idle = progress.largest, progress.idle
+        if scheme.patience is not None:
+            size = jnp.max(jnp.abs(root))
+            larger = size > largest
+            largest = jnp.where(larger, size, largest)
+            idle = jnp.where(better | larger, 0, idle + 1)
+            at_rest = at_rest | (idle >= scheme.patience)
         grown = ~(error < HALF) & ~(error <= GROWTH * progress.least)  # true for NaN
         result = jnp.where(at_rest, int(Result.CONVERGED), int(Result.MAX_STEPS))
         result = jnp.where(grown, int(Result.DIVERGED), result).astype(jnp.int32)
-        return Progress(state, error, best, least, progress.steps + 1, result)
+        return Progress(state, error, best, least, largest, idle, progress.steps + 1, result)
 
     return lax.while_loop(goes_on, step, progress)
 
@@ -118,12 +157,19 @@ def iterated(early: Scheme, late: Scheme, state: Any, steps: int, switch: int | 
 
     Returns:
         The best iterate.
+
+    Raises:
+        ValueError: for a negative number of steps.
     """
+    for given in (steps, switch):
+        if isinstance(given, int) and given < 0:
+            raise ValueError(f"{given} steps given; a number of steps must not be negative")
     with jax.named_scope("early"):
         progress = run(early, begin(early, state), jnp.minimum(switch, steps))
     # What was at rest in one arithmetic may have further to go in another.
     came_to_rest = progress.result == int(Result.CONVERGED)
-    progress = progress._replace(result=jnp.where(came_to_rest, int(Result.MAX_STEPS), progress.result))
+    result = jnp.where(came_to_rest, int(Result.MAX_STEPS), progress.result)
+    progress = progress._replace(result=result, idle=jnp.int32(0))
     with jax.named_scope("late"):
         progress = run(late, progress, steps)
     # At the last step that is allowed, what is no better than before is not improving.

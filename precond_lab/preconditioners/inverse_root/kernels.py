@@ -1,7 +1,7 @@
 """The dense linear algebra that the methods are built on, in two forms."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,30 +32,48 @@ class Kernels(NamedTuple):
     solve_lower: Callable[[jax.Array, jax.Array], jax.Array]
 
 
+def _widened(f: Callable) -> Callable:
+    """A function of matrices that takes those of 16 bits to float32 and back: libraries have no routines for them."""
+
+    def of_any_width(*matrices: jax.Array) -> Any:
+        dtype = matrices[0].dtype
+        if jnp.finfo(dtype).bits >= 32:
+            return f(*matrices)
+        return jax.tree.map(lambda x: x.astype(dtype), f(*(x.astype(jnp.float32) for x in matrices)))
+
+    return of_any_width
+
+
+@_widened
 def _library_solve_spd(A: jax.Array, b: jax.Array) -> jax.Array:
     L = jnp.linalg.cholesky(A, symmetrize_input=False)
     y = jax.scipy.linalg.solve_triangular(L, b, lower=True)
     return jax.scipy.linalg.solve_triangular(L, y, lower=True, trans=1)
 
 
+@_widened
 def _library_solve_lower(L: jax.Array, b: jax.Array) -> jax.Array:
     return jax.scipy.linalg.solve_triangular(L, b, lower=True)
 
 
+@_widened
 def _library_cholesky(A: jax.Array) -> jax.Array:
     return jnp.linalg.cholesky(A, symmetrize_input=False)
 
 
+@_widened
 def _library_eigh(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     values, vectors = jnp.linalg.eigh(A, symmetrize_input=False)
     return values, vectors
 
 
+@_widened
 def _library_svd(A: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     U, s, Vt = jnp.linalg.svd(A)
     return U, s, Vt
 
 
+@_widened
 def _library_qr(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     Q, R = jnp.linalg.qr(A)
     return Q, R
@@ -73,4 +91,6 @@ LIBRARY = Kernels(
     _library_solve_spd,
     _library_solve_lower,
 )
-"""What JAX calls on the device at hand: fast, and emulated only with ``linalg="expand"``, as the loops."""
+"""What JAX calls on the device at hand: fast, and emulated only with ``linalg="expand"``, as the loops.
+
+Matrices of 16 bits are factored in float32, and the factors rounded once: they are better than those of the loops."""

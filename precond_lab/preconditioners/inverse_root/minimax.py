@@ -50,13 +50,14 @@ class Polynomial(NamedTuple):
 
 
 class Rational(NamedTuple):
-    r"""h(m) = c_0 + c_1 / (m + b_1) + ... + c_v / (m + b_v), with positive b and c: sums do not cancel.
+    r"""h(m) = c_0 + c_1 / (m + b_1) + ... + c_v / (m + b_v), with no negative b or c: sums do not cancel.
 
     Attributes:
         constant: c_0, zero for the type (v - 1, v).
         residues: c_1 to c_v.
         poles: b_1 to b_v, the poles with their signs changed.
-        error: the maximum of \|m^{1/p} h(m) - 1\| on the interval.
+        error: the maximum of \|m^{1/p} h(m) - 1\| on the interval, as binary64 arithmetic finds it: what the rounded
+            coefficients add, a few 2^-53, is not in it.
     """
 
     constant: float

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from precond_lab.linalg.matrices import identity_like
 from precond_lab.preconditioners.inverse_root.exponents import whole_exponent
-from precond_lab.preconditioners.inverse_root.iterations import Scheme, iterated
+from precond_lab.preconditioners.inverse_root.iterations import Scheme, iterated, patience
 from precond_lab.preconditioners.inverse_root.powers import Product, matrix_power, number_like, scale
 from precond_lab.preconditioners.inverse_root.results import InverseRoot
 from precond_lab.preconditioners.inverse_root.scalings import SCALINGS, Extremes
@@ -136,7 +136,8 @@ def coupled(
             T = multiplier(M, k, product)
             return product(X, T), product(matrix_power(T, p, product), M), k + 1
 
-        return Scheme(advance, lambda state: distance_from_identity(state[1]), lambda state: state[0])
+        wait = patience(problem.B.shape[0], p)
+        return Scheme(advance, lambda state: distance_from_identity(state[1]), lambda state: state[0], wait)
 
     problem = prepare(A, setting)
     late = setting.kernels.product

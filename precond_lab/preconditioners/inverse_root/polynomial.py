@@ -8,7 +8,7 @@ from jax.core import Tracer
 
 from precond_lab.linalg.matrices import identity_like
 from precond_lab.preconditioners.inverse_root.exponents import whole_exponent
-from precond_lab.preconditioners.inverse_root.iterations import Scheme, iterated
+from precond_lab.preconditioners.inverse_root.iterations import Scheme, iterated, patience
 from precond_lab.preconditioners.inverse_root.normalization import check_bound, normalized
 from precond_lab.preconditioners.inverse_root.powers import Product, matrix_power
 from precond_lab.preconditioners.inverse_root.results import InverseRoot
@@ -132,19 +132,23 @@ def minimax_polynomial(
     plan = schedule_of(schedule, p, degree, lower, safety)
     first, late = len(plan.first), setting.kernels.product
 
-    def scheme(product: Product, table: jax.Array) -> Scheme:
+    def scheme(product: Product, table: jax.Array, wait: jax.Array | int) -> Scheme:
         def advance(state: tuple) -> tuple:
             X, M, k = state
             T = polynomial_value(identity_like(M) - M, table[jnp.minimum(k, first)], product)
             return product(X, T), product(matrix_power(T, p, product), M), k + 1
 
-        return Scheme(advance, lambda state: remaining(state[1], state[2], plan, p), lambda state: state[0])
+        def error(state: tuple) -> jax.Array:
+            return remaining(state[1], state[2], plan, p)
+
+        return Scheme(advance, error, lambda state: state[0], wait)
 
     def core(B: jax.Array) -> Iterate:
         table = jnp.asarray(plan.table, B.dtype)
         M, e = normalized(B, bound)
         start = identity_like(B), M, jnp.int32(0)
-        found = iterated(scheme(early_product or late, table), scheme(late, table), start, steps, switch)
+        early, rest = (scheme(product, table, patience(len(B), p)) for product in (early_product or late, late))
+        found = iterated(early, rest, start, steps, switch)
         return found._replace(root=unscaled(found.root, e, p))
 
     return solved(A, p, setting, core)

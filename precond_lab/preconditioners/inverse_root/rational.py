@@ -138,8 +138,8 @@ def rational_minimax(
 
     h(m) = c_0 + c_1 / (m + b_1) + ... + c_v / (m + b_v) is the best approximation of m^{-1/p}, in the relative sense,
     on the interval that the eigenvalues are in; after a step that interval is [(1 - E)^p, (1 + E)^p]. All b and c are
-    positive. Three steps with two poles do for kappa = 10^12. With M = 2^-e A, whose eigenvalues are in (0, 1], at the
-    start, the forms are
+    positive, but for p = 1, where h(m) = 1 / m and the other terms are zero. Three steps with two poles do for kappa =
+    10^12. With M = 2^-e A, whose eigenvalues are in (0, 1], at the start, the forms are
 
         coupled: T = h(M),  X <- X T,  M <- T^{p/2} M T^{p/2},  from X = I;
         symmetric_factors: Y <- h(Y X) Y,  X <- X h(Y X)^{p-1},  from Y = I and X = M,  by inverses of X + b Y^-1.
@@ -147,6 +147,10 @@ def rational_minimax(
     Results that are symmetric in exact arithmetic are replaced by (T + T^T) / 2. Systems M + b I have condition numbers
     of at most 1 / b, so a step is backward stable, and there are so few that the error stays at about kappa u / p. The
     second form carries no residual that could part from the root.
+
+    No step corrects the one before: what the last function is off by is in the root, and so are the roundings of its
+    coefficients, which are binary64 numbers. With more digits than those it is the root to `accuracy`, or to about
+    2^-53 if that is smaller.
 
     Args:
         A: symmetric positive definite, ``[n, n]``.
@@ -157,7 +161,7 @@ def rational_minimax(
         constant: whether they are of type (v, v), otherwise (v - 1, v).
         lower: a lower bound of the eigenvalues of M; None for the unit roundoff of the dtype of A. Smaller ones are not
             brought to their root; one far below all of them costs steps, and a little accuracy.
-        accuracy: of the last function; None for the unit roundoff.
+        accuracy: of the last function; None for the unit roundoff of that dtype.
         bound: of the eigenvalues of A, a name in BOUNDS.
         switch: how many steps are early, in the scope ``early``.
 
@@ -184,10 +188,12 @@ def rational_minimax(
             return FORMS[form](state, jax.tree.map(lambda x: x[k], rows), p, setting.kernels)
 
         M, e = normalized(B, bound)
+        # As a Python number, where it is one: loops of known length have derivatives in reverse mode.
+        early = min(switch, count) if isinstance(switch, int) else jnp.minimum(switch, count)
         with jax.named_scope("early"):
-            state = lax.fori_loop(0, jnp.minimum(switch, count), step, (identity_like(B), M))
+            state = lax.fori_loop(0, early, step, (identity_like(B), M))
         with jax.named_scope("late"):
-            X, _ = lax.fori_loop(jnp.minimum(switch, count), count, step, state)
+            X, _ = lax.fori_loop(early, count, step, state)
         return Iterate(unscaled(X, e, p), jnp.int32(count), jnp.int32(Result.CONVERGED))
 
     return solved(A, p, setting, core)

@@ -136,11 +136,17 @@ def refined(
     Returns:
         The root. Cost of two passes: two decompositions and 21 products, beside the certificate.
 
+    Raises:
+        ValueError: for no passes or levels, too many levels for the digits of the dtype, or a p that is no positive
+            integer.
+
     Example:
         >>> import jax.numpy as jnp
         >>> refined(jnp.diag(jnp.array([16.0, 1.0])), 4).root.tolist()
         [[0.5, 0.0], [0.0, 1.0]]
     """
+    if passes < 1 or levels < 1:
+        raise ValueError(f"passes = {passes}, levels = {levels} given; at least 1 of each is wanted")
     p, kernels = whole_exponent(p), setting.kernels
 
     def core(B: jax.Array) -> Iterate:

@@ -104,8 +104,21 @@ def check_ridge(ridge: Ridge) -> None:
     Raises:
         ValueError: for an unknown measure, or an amount that is negative, infinite or NaN (an array may be traced, and
             then has no value yet).
+        TypeError: for an amount that is no real number.
     """
     if ridge.relative_to not in MEASURES:
         raise ValueError(f"a ridge relative to {ridge.relative_to!r} given; known are {', '.join(MEASURES)}")
+    if not _is_real_number(ridge.amount):
+        raise TypeError(f"a ridge of {ridge.amount!r} given; it must be a real number")
     if not isinstance(ridge.amount, jax.Array) and not 0 <= ridge.amount < float("inf"):
         raise ValueError(f"a ridge of {ridge.amount} given; it must be zero or positive, and finite")
+
+
+def _is_real_number(x: object) -> bool:
+    if x is None:
+        return False
+    try:
+        dtype = jnp.result_type(x)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError):
+        return False
+    return jnp.shape(x) == () and (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer))  # pyright: ignore[reportArgumentType]

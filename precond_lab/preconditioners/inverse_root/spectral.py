@@ -86,7 +86,9 @@ def eigen(
     The decomposition is backward stable: computed eigenvalues have errors of about c u \|A\|_2, the small ones as the
     large. So the root has a relative error of about c kappa u / p in the 2-norm, and from c kappa u = 1 on an
     eigenvalue may come out negative. c depends on the routine: that of divide and conquer, which libraries call, is
-    some ten times that of Jacobi's method or of QR iterations.
+    some ten times that of Jacobi's method or of QR iterations. In formats of 8 bits that is soon reached: Jacobi's
+    rotations of a 16 by 16 matrix in e4m3 err by 0.1 to 0.3 of its norm, so that without a policy there is no root from
+    kappa = 10 on.
 
     Where p is a fraction that is no whole number, the result is judged by the decomposition alone: the residual
     \|A V - V diag(w)\|_F / (p min w), a bound of the relative error to first order, must be within the tolerance.
@@ -96,15 +98,15 @@ def eigen(
         p: a positive integer, which may be traced, or a positive fraction.
         setting: ridge, padding, tolerance, kernels.
         policy: for small and negative eigenvalues, a name in POLICIES.
-        floor: what is small.
-        relative: whether the floor is a ratio to the largest eigenvalue; else it is in the units of A.
+        floor: what is small; zero or positive.
+        relative: whether the floor is a ratio to the largest magnitude of an eigenvalue; else it is in the units of A.
 
     Returns:
         The root; its result is MODIFIED if the policy has changed an eigenvalue. Cost: about 9 n^3 flops for the
         decomposition, and a product.
 
     Raises:
-        ValueError: for an unknown policy.
+        ValueError: for an unknown policy, or a negative floor.
 
     Example:
         >>> import jax.numpy as jnp
@@ -112,7 +114,7 @@ def eigen(
         >>> r.root.tolist(), Result(int(r.result)).name
         ([[0.5, 0.0], [0.0, 0.0]], 'MODIFIED')
     """
-    p = _checked(p, policy)
+    p = _checked(p, policy, floor)
     problem = prepare(A, setting)
     B = quotient_padding(problem)
     w, V = setting.kernels.eigh(B)
@@ -147,7 +149,7 @@ def svd(
         p: a positive integer, which may be traced, or a positive fraction.
         setting: ridge, padding, tolerance, kernels.
         policy: for small singular values, a name in POLICIES.
-        floor: what is small.
+        floor: what is small; zero or positive.
         relative: whether the floor is a ratio to the largest singular value; else it is in the units of A.
 
     Returns:
@@ -155,9 +157,9 @@ def svd(
         :func:`eigen`.
 
     Raises:
-        ValueError: for an unknown policy.
+        ValueError: for an unknown policy, or a negative floor.
     """
-    p = _checked(p, policy)
+    p = _checked(p, policy, floor)
     problem = prepare(A, setting)
     B = quotient_padding(problem)
     U, s, Vt = setting.kernels.svd(B)
@@ -170,9 +172,12 @@ def svd(
     return finished(problem, Iterate(unit_padding(X, problem), jnp.int32(0), seen), p, setting)
 
 
-def _checked(p: Exponent, policy: str) -> Exponent:
+def _checked(p: Exponent, policy: str, floor: jax.Array | float) -> Exponent:
     if policy not in POLICIES:
         raise ValueError(f"the policy {policy!r} given; known are {', '.join(POLICIES)}")
+    # An array may be traced, and then has no value yet.
+    if not isinstance(floor, jax.Array) and not 0 <= floor < float("inf"):
+        raise ValueError(f"a floor of {floor} given; it must be zero or positive, and finite")
     return check_exponent(p)
 
 
@@ -180,7 +185,8 @@ def _applied(
     policy: str, values: jax.Array, floor: jax.Array | float, unit: jax.Array | None
 ) -> tuple[Spectrum, jax.Array]:
     """The spectrum after a policy, and the result by what that has done."""
-    lowest = floor * jnp.max(values) if unit is None else scale(jnp.full_like(values, floor, shape=()), -unit)
+    # Of the magnitudes: the largest eigenvalue of an indefinite matrix may be rounding, or negative.
+    lowest = floor * jnp.max(jnp.abs(values)) if unit is None else scale(jnp.full_like(values, floor, shape=()), -unit)
     spectrum = POLICIES[policy](values, lowest)
     same = jnp.all((spectrum.values == values) & spectrum.counts)
     seen = jnp.where(same, int(Result.CONVERGED), int(Result.MODIFIED))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from precond_lab.linalg.matrices import identity_like
-from precond_lab.preconditioners.inverse_root.exponents import Exponent, whole_exponent
+from precond_lab.preconditioners.inverse_root.exponents import whole_exponent
 from precond_lab.preconditioners.inverse_root.iterations import Scheme, iterated
 from precond_lab.preconditioners.inverse_root.kernels import Kernels
 from precond_lab.preconditioners.inverse_root.powers import matrix_power, scale
@@ -83,23 +83,25 @@ neighboring eigenvalues a step.
 """
 
 
-def _quotients(C: jax.Array, p: Exponent, kernels: Kernels) -> tuple[jax.Array, jax.Array]:
+def _quotients(C: jax.Array, p: int | jax.Array, kernels: Kernels) -> tuple[jax.Array, jax.Array]:
     del kernels
     return jnp.where(identity_like(C) == 1, jnp.diagonal(C) ** -reciprocal(p, C), 0), identity_like(C)
 
 
-def _first_order(C: jax.Array, p: Exponent, kernels: Kernels) -> tuple[jax.Array, jax.Array]:
+def _first_order(C: jax.Array, p: int | jax.Array, kernels: Kernels) -> tuple[jax.Array, jax.Array]:
     del kernels
     identity = identity_like(C)
     return first_order_root(jnp.diagonal(C), jnp.where(identity == 1, 0, C), p), identity
 
 
-def _eigen(C: jax.Array, p: Exponent, kernels: Kernels) -> tuple[jax.Array, jax.Array]:
+def _eigen(C: jax.Array, p: int | jax.Array, kernels: Kernels) -> tuple[jax.Array, jax.Array]:
     w, V = kernels.eigh(C)
     return kernels.product(V * w ** -reciprocal(p, w), V.T), V
 
 
-FINISHES: Mapping[str, Callable[[jax.Array, Exponent, Kernels], tuple[jax.Array, jax.Array]]] = MappingProxyType({
+Finish = Callable[[jax.Array, int | jax.Array, Kernels], tuple[jax.Array, jax.Array]]
+
+FINISHES: Mapping[str, Finish] = MappingProxyType({
     "quotients": _quotients,
     "first_order": _first_order,
     "eigen": _eigen,
@@ -116,7 +118,7 @@ FINISHES: Mapping[str, Callable[[jax.Array, Exponent, Kernels], tuple[jax.Array,
 
 def tracked(
     A: jax.Array,
-    p: Exponent = 2,
+    p: int | jax.Array = 2,
     *,
     basis: jax.Array | None = None,
     setting: Setting = DEFAULTS,
@@ -147,7 +149,9 @@ def tracked(
         and a product or two; three products and the finish.
 
     Raises:
-        ValueError: for an unknown tracker or finish, or a p that is no positive integer.
+        ValueError: for an unknown tracker or finish, a negative number of steps, a basis of another shape, or a p that
+            is no positive integer.
+        TypeError: for a basis of another dtype.
 
     Example:
         >>> import jax.numpy as jnp
@@ -160,9 +164,11 @@ def tracked(
             f"the tracker {tracker!r} and the finish {finish!r} given; known are {', '.join(TRACKERS)}, "
             f"and {', '.join(FINISHES)}"
         )
+    if steps < 0:
+        raise ValueError(f"steps = {steps} given; at least 0 are wanted")
     p, kernels = whole_exponent(p), setting.kernels
     problem = prepare(A, setting)
-    Q = identity_like(problem.B) if basis is None else basis
+    Q = _like(problem.B, identity_like(problem.B) if basis is None else basis, "basis")
     Q = TRACKERS[tracker](problem.B, Q, kernels, steps)
     C = _congruent(problem.B, Q, kernels)
     Y, V = FINISHES[finish](C, p, kernels)
@@ -171,6 +177,16 @@ def tracked(
         problem, Iterate(unit_padding(X, problem), jnp.int32(steps), jnp.int32(Result.CONVERGED)), p, setting
     )
     return TrackedRoot(*found, kernels.product(Q, V) if finish == "eigen" else Q, _apart(C))
+
+
+def _like(B: jax.Array, earlier: jax.Array, what: str) -> jax.Array:
+    """What an earlier call has left, which has to fit the matrix."""
+    earlier = jnp.asarray(earlier)
+    if earlier.shape != B.shape:
+        raise ValueError(f"a {what} of shape {earlier.shape} given for a matrix of shape {B.shape}; they must agree")
+    if earlier.dtype != B.dtype:
+        raise TypeError(f"a {what} of {earlier.dtype} given for a matrix of {B.dtype}; convert one of them")
+    return earlier
 
 
 def warm_started_newton(
@@ -199,9 +215,14 @@ def warm_started_newton(
 
     Returns:
         What it converges to.
+
+    Raises:
+        ValueError: for a previous root of another shape, or a p that is no positive integer.
+        TypeError: for one of another dtype.
     """
     p, product = whole_exponent(p), setting.kernels.product
     problem = prepare(A, setting)
+    previous = _like(problem.B, previous, "previous root")
     # The root of 2^-e A from that of A.
     whole, rest = jnp.divmod(problem.exponent, p)
     factor = jnp.exp2(rest.astype(previous.dtype) * reciprocal(p, previous))

@@ -23,6 +23,8 @@ from precond_lab.truth.logdet.graph import rational
 
 Rows = Sequence[Sequence[Fraction]]
 
+_COMPLEX = (complex, np.complexfloating, mpmath.mpc)  # that an array of objects may hold
+
 _LOCK = RLock()
 
 
@@ -51,10 +53,13 @@ def rationals(A: ArrayLike) -> list[list[Fraction]] | None:
 
     Raises:
         ValueError: if A is not square, or empty.
+        TypeError: if it holds complex numbers.
     """
     array = np.asarray(A)
     if array.ndim != 2 or not array.size or array.shape[0] != array.shape[1]:
         raise ValueError(f"a matrix of shape {array.shape} given; wanted [n, n] with a row at least")
+    if np.iscomplexobj(array) or (array.dtype == object and any(isinstance(x, _COMPLEX) for x in array.flat)):
+        raise TypeError("a matrix of complex numbers given; it must be real: give its real part if that is meant")
     if array.dtype.kind == "f" and array.dtype.itemsize <= 8:
         return [[Fraction(x) for x in row] for row in array.tolist()] if np.isfinite(array).all() else None
     rows = []
@@ -75,6 +80,7 @@ def symmetric_rationals(A: ArrayLike) -> list[list[Fraction]] | None:
 
     Raises:
         ValueError: if A is not square, or not symmetric.
+        TypeError: if it holds complex numbers.
     """
     rows = rationals(A)
     if rows is None:

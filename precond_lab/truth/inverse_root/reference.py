@@ -81,6 +81,7 @@ def inverse_root(A: ArrayLike, p: int | Fraction = 4, digits: int = 50) -> Certi
 
     Raises:
         ValueError: if A is not square or not symmetric, if p is not positive or not rational, or digits below 1.
+        TypeError: if A holds complex numbers.
 
     Example:
         >>> root = inverse_root([[17.0, 0.0], [0.0, 16.0]], digits=30)

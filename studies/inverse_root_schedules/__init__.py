@@ -1,0 +1,1 @@
+"""At which steps an iteration for inverse roots needs its precision."""
