@@ -422,3 +422,27 @@ def test_operands_of_several_dtypes_and_of_numpy():
     assert pair.vector.dtype == np.float32
     for C in (np.ones((2, 2), np.float16), np.ones((2, 2), int), eye):
         assert linalg.apply_reflectors(eye, np.zeros(1, np.float32), C).dtype == np.float32
+
+
+@pytest.mark.parametrize("n", [100, 140])
+def test_large_factors_and_inverses_go_by_blocks(n):
+    """More columns than a panel, more rows than a leaf, and no multiple of either."""
+    A = gallery.spd(n, condition=1e2, seed=0).astype(np.float32)
+    L = np.asarray(jax.jit(linalg.cholesky)(jnp.asarray(A)), float)
+    gamma = (n + 1) * 2.0**-24 / (1 - (n + 1) * 2.0**-24)
+    assert np.all(np.abs(A - L @ L.T) <= gamma * np.abs(L) @ np.abs(L).T)
+    assert not np.triu(L, 1).any()
+    X = np.asarray(jax.jit(linalg.invert_lower)(jnp.asarray(L, jnp.float32)), float)
+    exact = np.linalg.inv(L)
+    # To first order (Higham, section 14.2): n roundings on the way through L, and products add as many again.
+    bound = 2 * n * 2.0**-24 * np.abs(exact) @ np.abs(L) @ np.abs(exact)
+    assert np.all(np.abs(X - exact) <= bound)
+    assert not np.triu(X, 1).any()
+
+
+def test_what_is_above_a_triangle_is_not_read():
+    L = np.tril(np.random.default_rng(0).standard_normal((100, 100))).astype(np.float32) + 4 * np.eye(
+        100, dtype=np.float32
+    )
+    garbage = np.triu(np.full_like(L, 7), 1)
+    np.testing.assert_array_equal(linalg.invert_lower(L + garbage), linalg.invert_lower(L))

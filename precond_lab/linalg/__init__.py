@@ -12,7 +12,7 @@ from precond_lab.linalg.elimination import LU, lu, solve
 from precond_lab.linalg.orthogonal import Reflectors, apply_reflectors, householder, qr
 from precond_lab.linalg.singular_values import SVD, svd
 from precond_lab.linalg.symmetric import LDL, cholesky, ldl, solve_spd
-from precond_lab.linalg.triangular import solve_triangular, tridiagonal_solve
+from precond_lab.linalg.triangular import invert_lower, solve_triangular, tridiagonal_solve
 
 __all__ = [
     "LDL",
@@ -25,6 +25,7 @@ __all__ = [
     "cholesky",
     "eigh",
     "householder",
+    "invert_lower",
     "ldl",
     "lu",
     "power_iteration",

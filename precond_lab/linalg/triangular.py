@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from precond_lab.linalg.matrices import product, real_matrix, right_hand_sides, square_matrix
+from precond_lab.linalg.matrices import identity_like, product, real_matrix, right_hand_sides, square_matrix
 
 
 def solve_triangular(
@@ -45,6 +45,53 @@ def solve_triangular(
         return x.at[i].set(rest if unit_diagonal else rest / diagonal[i])
 
     return lax.fori_loop(0, n, row, jnp.zeros_like(b))
+
+
+LEAF = 64
+"""Rows of a triangular matrix that is inverted by substitution."""
+
+
+def invert_lower(L: jax.Array) -> jax.Array:
+    """The inverse of a lower triangular matrix, by blocks.
+
+    The diagonal blocks of LEAF rows are inverted by substitution, all at once. Then two neighbors at a time become one,
+
+        [A, 0; C, B]^{-1} = [A^{-1}, 0; -B^{-1} (C A^{-1}), B^{-1}],
+
+    so that most of the work is in products. Each inverse that is computed is one of a matrix with small errors relative
+    to its own condition (Higham, sections 14.2.2 and 14.2.3; Golub & Van Loan, section 3.1.3).
+
+    Args:
+        L: lower triangular, [n, n]; the upper triangle is not read.
+
+    Returns:
+        L^{-1}, [n, n]; infinity or NaN where the diagonal has a zero. Cost: 2 n^3 flops for n up to LEAF, less than
+        2 n^3 / 3 in products and 2 n LEAF^2 beside them for larger ones.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> invert_lower(jnp.array([[2.0, 0.0], [1.0, 4.0]])).tolist()
+        [[0.5, 0.0], [-0.125, 0.25]]
+    """
+    L = square_matrix(L)
+    n = L.shape[0]
+    if n <= LEAF:
+        return solve_triangular(L, identity_like(L))
+    count = 1 << (-(-n // LEAF) - 1).bit_length()
+    size = -(-n // count)
+    padded = jnp.pad(L, (0, count * size - n))
+    padded = jnp.where(jnp.arange(count * size) < n, padded, identity_like(padded))
+    blocks = padded.reshape(count, size, count, size)
+    inverse = jax.vmap(invert_lower)(jnp.stack([blocks[i, :, i] for i in range(count)]))
+    while inverse.shape[0] > 1:
+        size = inverse.shape[1]
+        first, second = inverse[::2], inverse[1::2]
+        rows = padded.reshape(-1, 2, size, padded.shape[0])
+        below = jnp.stack([rows[i, 1, :, 2 * i * size : (2 * i + 1) * size] for i in range(rows.shape[0])])
+        corner = -jax.vmap(product)(second, jax.vmap(product)(below, first))
+        upper = jnp.concatenate([first, jnp.zeros_like(first)], axis=2)
+        inverse = jnp.concatenate([upper, jnp.concatenate([corner, second], axis=2)], axis=1)
+    return inverse[0, :n, :n]
 
 
 def tridiagonal_solve(lower: jax.Array, diagonal: jax.Array, upper: jax.Array, b: jax.Array) -> jax.Array:

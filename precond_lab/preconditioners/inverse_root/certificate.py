@@ -43,12 +43,12 @@ def factored(A: jax.Array, kernels: Kernels) -> Factor:
         kernels: the linear algebra to use.
 
     Returns:
-        The factor. Cost: n^3 / 3 flops, a triangular system of n right-hand sides, and 7 products.
+        The factor. Cost: n^3 / 3 flops, a triangular inverse, and 7 products.
     """
-    product, identity = kernels.product, identity_like(A)
+    product = kernels.product
     L = kernels.cholesky(A)
     definite = jnp.all(jnp.diagonal(L) > 0)  # false for NaN
-    inverse = kernels.solve_lower(L, identity)
+    inverse = kernels.invert_lower(L)
     E = product(product(inverse, gram_remainder(A, L, product)), inverse.T)
     size = jnp.sqrt(jnp.sum(E * E))
     part = size / (2 - size)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from precond_lab import linalg
-from precond_lab.linalg.matrices import product
+from precond_lab.linalg.matrices import identity_like, product
 
 
 class Kernels(NamedTuple):
@@ -20,7 +20,7 @@ class Kernels(NamedTuple):
         svd: U, singular values in descending order, and V^T.
         qr: Q and R.
         solve_spd: the solution of systems with a symmetric positive definite matrix; NaN where it is not.
-        solve_lower: that with a lower triangular one.
+        invert_lower: the inverse of a lower triangular matrix.
     """
 
     product: Callable[[jax.Array, jax.Array], jax.Array]
@@ -29,7 +29,7 @@ class Kernels(NamedTuple):
     svd: Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
     qr: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
     solve_spd: Callable[[jax.Array, jax.Array], jax.Array]
-    solve_lower: Callable[[jax.Array, jax.Array], jax.Array]
+    invert_lower: Callable[[jax.Array], jax.Array]
 
 
 def _widened(f: Callable) -> Callable:
@@ -52,8 +52,8 @@ def _library_solve_spd(A: jax.Array, b: jax.Array) -> jax.Array:
 
 
 @_widened
-def _library_solve_lower(L: jax.Array, b: jax.Array) -> jax.Array:
-    return jax.scipy.linalg.solve_triangular(L, b, lower=True)
+def _library_invert_lower(L: jax.Array) -> jax.Array:
+    return jax.scipy.linalg.solve_triangular(L, identity_like(L), lower=True)
 
 
 @_widened
@@ -79,7 +79,7 @@ def _library_qr(A: jax.Array) -> tuple[jax.Array, jax.Array]:
     return Q, R
 
 
-LOOPS = Kernels(product, linalg.cholesky, linalg.eigh, linalg.svd, linalg.qr, linalg.solve_spd, linalg.solve_triangular)
+LOOPS = Kernels(product, linalg.cholesky, linalg.eigh, linalg.svd, linalg.qr, linalg.solve_spd, linalg.invert_lower)
 """Loops of plain operations, which every interpreter sees into."""
 
 LIBRARY = Kernels(
@@ -89,7 +89,7 @@ LIBRARY = Kernels(
     _library_svd,
     _library_qr,
     _library_solve_spd,
-    _library_solve_lower,
+    _library_invert_lower,
 )
 """What JAX calls on the device at hand: fast, and emulated only with ``linalg="expand"``, as the loops.
 
