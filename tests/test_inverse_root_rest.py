@@ -46,6 +46,13 @@ def test_an_iteration_is_at_rest_when_its_patience_ends():
     assert steps(grown[:20] + [20.0] * 79, 7) == (Result.CONVERGED, 26)
 
 
+def test_patience_lasts_until_the_smallest_eigenvalue_shows():
+    """Its part of X grows by 1 + 1/p a step, and stands alone at the maximum of n of them when it has grown by n."""
+    for p in (1, 2, 3, 4, 8, 100, 2**10):
+        for n in (1, 2, 3, 8, 64, 1000, 2**12):
+            assert n < (1 + 1 / p) ** int(patience(n, p))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("method", [coupled_newton, partial(minimax_polynomial, lower=2.0**-4, safety=1.5)])
 def test_eight_bits_come_to_rest(method):

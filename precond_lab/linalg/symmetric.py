@@ -24,9 +24,9 @@ def cholesky(A: jax.Array) -> jax.Array:
         A: symmetric positive definite, [n, n]; the upper triangle is not read.
 
     Returns:
-        L, lower triangular, [n, n]; NaN from the column on in which a pivot is not positive. Cost: n^3 flops for up to
-        PANEL columns, which are updated as a whole; about n^3 / 3 for many panels, each of which is a loop of its own
-        over what is below and left.
+        L, lower triangular, [n, n]; NaN from the column on in which a pivot is not positive. Cost: 2 n^3 flops for up
+        to PANEL columns, which are updated as a whole; about n^3 / 3 for many panels, each of which is a loop of its
+        own over what is below and left.
 
     Example:
         >>> import jax.numpy as jnp

@@ -5,18 +5,7 @@ from collections.abc import Iterable
 
 from precond_lab.study import Judgement, Row
 
-from .cases import (
-    GUARDS,
-    NOISES,
-    OURS,
-    PUBLISHED,
-    REPORTING,
-    ROUTINES,
-    SCALED,
-    SCALED_OURS,
-    TURNS,
-    Part,
-)
+from .cases import GUARDS, NOISES, OURS, PUBLISHED, REPORTING, ROUTINES, SCALED, SCALED_OURS, TURNS, USERS, Part
 from .rows import RIGHT, UNIT, cells, number, of, off_rounding, settled, typical, worst
 
 REPORTED = 0.1
@@ -72,7 +61,7 @@ def wrong_power_is_reported(rows: list[Row]) -> Judgement:
 
 
 def _scaled(rows: list[Row], ours: bool) -> list[Row]:
-    names = SCALED_OURS if ours else tuple(name for name in SCALED if name not in SCALED_OURS)
+    names = SCALED_OURS if ours else tuple(name for name in SCALED if name not in {*SCALED_OURS, *USERS})
     return [row for row in of(rows, Part.SCALES) if row["subject"] in names]
 
 
@@ -243,7 +232,11 @@ def basis_is_accurate(rows: list[Row]) -> Judgement:
 
 
 def _congruence(found: list[Row]) -> Judgement:
-    ratios = [number(row["error"]) / (row["condition_now"] * UNIT / row["p"]) for row in found]
+    # A condition that float64 cannot tell is negative, or infinite.
+    ratios = [
+        number(row["error"]) / (row["condition_now"] * UNIT / row["p"]) if row["condition_now"] > 0 else math.inf
+        for row in found
+    ]
     return settled(max(ratios) <= 10, f"At most {max(ratios):.2g} kappa u / p in {len(found)} cases.")
 
 
@@ -276,6 +269,8 @@ def sized_padding(rows: list[Row]) -> Judgement:
 def entries_agree(rows: list[Row]) -> Judgement:
     """R15, entry by entry."""
     found = [row for row in of(rows, Part.PADDING) if not off_rounding(row)]
+    if not found:
+        raise LookupError("no root has stayed the same")
     off = [row for row in found if not row["difference_entries"] <= 0.05]
     top = worst(found, "difference_entries")
     return settled(

@@ -1,6 +1,6 @@
 """What is claimed of steps and their digits, and how the rows settle it."""
 
-from math import log2
+from math import isfinite, log2
 from statistics import median
 
 from precond_lab.study import Claim, Judgement, Row
@@ -69,7 +69,12 @@ def low_first(rows: list[Row]) -> Judgement:
         method, p, n, early, late, condition = key
         if not descends(curve[0]):
             narrow = everything[method, p, n, late, early, condition][0]["error"]
-            ratios += [(row["error"] / narrow, row) for row in curve if row["switch"] > 0]
+            # What is lost in both is not made good.
+            ratios += [
+                (row["error"] / narrow if isfinite(narrow) else 1 if not isfinite(row["error"]) else 0, row)
+                for row in curve
+                if row["switch"] > 0
+            ]
     (low, row), _ = extremes(ratios)
     less = sum(ratio < 0.5 for ratio, _ in ratios)
     first = median(ratio for ratio, row in ratios if row["switch"] == 1)
@@ -215,13 +220,14 @@ CLAIMS = (
     Claim(
         "R10-law",
         "Step k of coupled Newton needs no more than log2(1 / t) + log2(1 / m_0) - k p log2(1 + 1/p) bits for an error "
-        "t: if the format changes where its digits fulfill that, the error is at most t.",
+        "t: if the format changes where its digits fulfill that, the error is at most t, wherever it is with all steps "
+        "in the wider format.",
         DERIVED,
         law_suffices,
     ),
     Claim(
         "R10-law-sharp",
-        "It needs as many: to within a step, the format cannot change earlier.",
+        "It needs as many: to within a step, the format cannot change earlier, wherever it can change at all.",
         DERIVED,
         law_is_sharp,
     ),
@@ -235,7 +241,7 @@ CLAIMS = (
         "R10-formats",
         "When the format may change is a matter of the tolerance in unit roundoffs of the narrower format, and not of "
         "the formats: for 16 u it is the same step, up to two, for float32 after float64 as for float16 and bfloat16 "
-        "after float32.",
+        "after float32, wherever all three reach 16 u.",
         DERIVED,
         formats,
     ),

@@ -82,9 +82,11 @@ def roots_of_stack(
 
     Every matrix takes the steps that it would take alone, except that the loop lasts as long as the slowest needs, and
     that those that are done wait. Padding has no part in a root. So matrices of about one size and condition belong
-    into a stack. On a CPU, JAX 0.10 may wait forever within a stack of many matrices by ``refined`` or ``schur_newton``
-    with the kernels LIBRARY, a fault of its thread pool that 0.12 has not shown: there set ``XLA_FLAGS`` to
-    ``--xla_cpu_enable_concurrency_optimized_scheduler=false``, or give the matrices to ``jax.lax.map``. Under ``jax.jit`` a program is compiled for each shape of stacks, and none for new exponents or sizes.
+    into a stack. On a CPU, JAX 0.10 may wait forever within a stack of many matrices by ``refined`` or
+    ``schur_newton`` with the kernels LIBRARY, a fault of its thread pool that 0.12 has not shown: there set
+    ``XLA_FLAGS`` to ``--xla_cpu_enable_concurrency_optimized_scheduler=false``, or give the matrices to
+    ``jax.lax.map``. Under ``jax.jit`` a program is compiled for each shape of stacks, and none for new exponents or
+    sizes.
 
     Args:
         stack: of k matrices.

@@ -20,7 +20,8 @@ class Factor(NamedTuple):
     Attributes:
         G: ``[n, n]``; NaN where the arithmetic finds no Cholesky factor.
         definite: whether it has found one.
-        defect: a bound of |E'|_F; infinite where the factor that was found is that of another matrix.
+        defect: a bound of |E'|_F, but for the rounding of G, about u sqrt(kappa); infinite where the factor that was
+            found is that of another matrix.
     """
 
     G: jax.Array
@@ -36,7 +37,8 @@ def factored(A: jax.Array, kernels: Kernels) -> Factor:
 
         G = L (I + E / 2),    A = G (I + E') G^T,    E' = -(I + E/2)^{-1} (E / 2)^2 (I + E/2)^{-1},
 
-    and \|E'\|_F <= (\|E\|_F / (2 - \|E\|_F))^2: the digits of G are right twice as far.
+    and \|E'\|_F <= (\|E\|_F / (2 - \|E\|_F))^2: the digits of G are right twice as far. Where an arithmetic has too
+    few digits for slices of its matrices, E is as much rounding as difference, and \|E\|_F itself is the defect.
 
     Args:
         A: symmetric, ``[n, n]``.
@@ -49,10 +51,12 @@ def factored(A: jax.Array, kernels: Kernels) -> Factor:
     L = kernels.cholesky(A)
     definite = jnp.all(jnp.diagonal(L) > 0)  # false for NaN
     inverse = kernels.invert_lower(L)
-    E = product(product(inverse, gram_remainder(A, L, product)), inverse.T)
+    remainder, exact = gram_remainder(A, L, product)
+    E = product(product(inverse, remainder), inverse.T)
     size = jnp.sqrt(jnp.sum(E * E))
     part = size / (2 - size)
-    defect = jnp.where(size < 1, part * part, jnp.full_like(part, jnp.inf))  # infinite for NaN
+    defect = jnp.where(exact, part * part, size)
+    defect = jnp.where(size < 1, defect, jnp.full_like(part, jnp.inf))  # infinite for NaN
     return Factor(L + product(L, (E + E.T) / 4), definite, defect)
 
 
@@ -84,7 +88,8 @@ def certificate(A: jax.Array, X: jax.Array, p: Exponent, kernels: Kernels = LOOP
 
     Returns:
         A scalar; NaN where the arithmetic finds no Cholesky factor of A, infinite where that is one of another matrix.
-        Cost: that of the factor, n^3 / 3 flops for even p, and two products more than the power takes.
+        Cost: that of the factor, and two products more than the power takes; n^3 / 3 flops more for even p, a product
+        more for odd p above one.
     """
     return residual_of(A, X, check_exponent(p), kernels)[0]
 
@@ -129,7 +134,7 @@ def judged(residual: jax.Array, definite: jax.Array, p: int | jax.Array, toleran
 
     If s = p times the residual is below one, the error relative to the root in the 2-norm is at most 1 - (1 - s)^{1/p}
     (as t^{1/p} is monotone): it is within the tolerance t where s <= 1 - (1 - t)^p. That is about p t for small p; for
-    large p a small residual says less.
+    large p a small residual says less: there s <= 1 - t is asked for as well, since (1 - t)^p may vanish beside one.
 
     Args:
         residual: of :func:`certificate`.
@@ -141,6 +146,7 @@ def judged(residual: jax.Array, definite: jax.Array, p: int | jax.Array, toleran
         CONVERGED, STAGNATED or NOT_POSITIVE_DEFINITE.
     """
     degree = number_like(residual, p)
-    within = (residual >= 0) & (degree * residual <= 1 - (1 - tolerance) ** degree)  # false for NaN, and a negative p
+    most = 1 - jnp.maximum((1 - tolerance) ** degree, tolerance)
+    within = (residual >= 0) & (degree * residual <= most)  # false for NaN, and a negative p
     result = jnp.where(within, int(Result.CONVERGED), int(Result.STAGNATED))
     return jnp.where(definite, result, int(Result.NOT_POSITIVE_DEFINITE))

@@ -113,8 +113,8 @@ def slice_bits(n: int, levels: int, digits: int) -> int:
 def digits_of(x: jax.Array) -> jax.Array:
     """The digits of the significand of the arithmetic at hand, the implicit one included.
 
-    They are found by adding ever smaller powers of two to one, so that an emulated arithmetic shows its own digits and
-    not those of the dtype that carries it.
+    They are found by adding ever smaller powers of two to one until the sum is not exact, which it is in every rounding
+    mode alike: so an emulated arithmetic shows its own digits, and not those of the dtype that carries it.
 
     Args:
         x: any array of floating-point numbers.
@@ -132,7 +132,7 @@ def digits_of(x: jax.Array) -> jax.Array:
 
     def felt(state: tuple[jax.Array, jax.Array]) -> jax.Array:
         digits, power = state
-        return (digits < most) & (lax.optimization_barrier(one + power) > one)
+        return (digits < most) & (lax.optimization_barrier(one + power) - one == power)
 
     def smaller(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         digits, power = state
@@ -300,7 +300,7 @@ def two_float_product(A: jax.Array, B: jax.Array, *, levels: int = 2, product: P
     return accumulated(exact, rest)
 
 
-def gram_remainder(A: jax.Array, L: jax.Array, product: Product = full_product) -> jax.Array:
+def gram_remainder(A: jax.Array, L: jax.Array, product: Product = full_product) -> tuple[jax.Array, jax.Array]:
     r"""A - L L^T, which mostly cancels, by products of slices.
 
     With L = P + Q + R, where P and Q are slices of b bits and R is what they leave, both P P^T and P Q^T + Q P^T are
@@ -317,15 +317,17 @@ def gram_remainder(A: jax.Array, L: jax.Array, product: Product = full_product) 
         product: of two matrices, which must sum in the format of its operands.
 
     Returns:
-        ``[n, n]``, symmetric. Cost: 4 ordinary products; one, the plain difference, for a dtype of too few digits.
+        ``[n, n]``, symmetric, and whether the digits of the arithmetic were enough for slices; if not, it is no better
+        than the plain difference. Cost: 4 ordinary products, or one for a dtype of too few digits.
     """
     n, levels = A.shape[0], 2
     if not has_slices(A, n, levels):
-        return A - product(L, L.T)
-    (P, Q), (_, after, R) = slices(L, 1, fitting_bits(A, n, levels), levels)
+        return A - product(L, L.T), jnp.array(False)
+    bits = _bits(n, levels, digits_of(A))
+    (P, Q), (_, after, R) = slices(L, 1, jnp.maximum(bits, 2), levels)
     mixed, small = product(P, Q.T), product(P, R.T)
     rest = small + small.T + product(after, after.T)
-    return accumulated([A, -product(P, P.T), -(mixed + mixed.T)], -rest).high
+    return accumulated([A, -product(P, P.T), -(mixed + mixed.T)], -rest).high, bits >= 2
 
 
 def split_product(A: jax.Array, B: jax.Array, *, levels: int = 2) -> jax.Array:
