@@ -185,7 +185,8 @@ def test_padding_has_no_part_in_a_root_where_a_ridge_is_above_the_matrix(name):
 
 
 def test_a_ridge_beyond_the_range_is_out_of_range():
-    found = coupled_newton(jnp.eye(3), setting=Setting(Ridge(3e38, "trace"), kernels=LIBRARY))
+    setting = Setting(Ridge(3e38, "trace"), kernels=LIBRARY)
+    found = jax.jit(partial(coupled_newton, setting=setting))(jnp.eye(3))
     assert found.result == Result.OUT_OF_RANGE
     assert np.isnan(found.root).all()
 
