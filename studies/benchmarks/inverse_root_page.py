@@ -151,8 +151,8 @@ def _batch_targets(run: Run) -> list[tuple[str, str, str]]:
     where = ", but on a CPU" if jax.default_backend() == "cpu" else ""
     for entry in (entry for entry in run.batches if entry.column == TOGETHER):
         gain = 1 / entry.timing.ratio
-        text = f"{entry.case}, {what}: in one vmap at least {LEAST_GAIN} times faster than one at a time, on a GPU"
-        rows.append((text, f"{number(gain)} times faster", _yes(gain >= LEAST_GAIN) + where))
+        text = f"{entry.case}, {what}: in one vmap at least {LEAST_GAIN} times as fast as one at a time, on a GPU"
+        rows.append((text, f"{number(gain)} times as fast", _yes(gain >= LEAST_GAIN) + where))
     return rows
 
 

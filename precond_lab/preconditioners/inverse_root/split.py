@@ -166,20 +166,6 @@ def fitting_bits(x: jax.Array, n: int, levels: int) -> jax.Array:
     return jnp.maximum(_bits(n, levels, digits_of(x)), 2)
 
 
-def has_slices(x: jax.Array, n: int, levels: int) -> bool:
-    """Whether the dtype of an array has the digits for products of slices.
-
-    Args:
-        x: any array of floating-point numbers.
-        n: the length of the inner products.
-        levels: of the product.
-
-    Returns:
-        False where :func:`fitting_bits` raises.
-    """
-    return _bits(n, levels, _digits_of_dtype(x)) >= 2
-
-
 def _bits(n: int, levels: int, digits: Digits) -> Digits:
     return (digits - (levels * n - 1).bit_length()) // 2 + 1
 
@@ -321,7 +307,7 @@ def gram_remainder(A: jax.Array, L: jax.Array, product: Product = full_product) 
         than the plain difference. Cost: 4 ordinary products, or one for a dtype of too few digits.
     """
     n, levels = A.shape[0], 2
-    if not has_slices(A, n, levels):
+    if _bits(n, levels, _digits_of_dtype(A)) < 2:
         return A - product(L, L.T), jnp.array(False)
     bits = _bits(n, levels, digits_of(A))
     (P, Q), (_, after, R) = slices(L, 1, jnp.maximum(bits, 2), levels)
