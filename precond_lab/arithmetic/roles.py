@@ -1,0 +1,44 @@
+"""State, arrays and scalars in arithmetics of their own.
+
+Programs of :mod:`precond_lab.preconditioners.rank_one` mark by `jax.named_scope` what they carry to the next step
+("state") and what they compute with scalars ("scalars"); the rest is the arithmetic of arrays.
+"""
+
+from dataclasses import replace
+
+from precond_lab.arithmetic.formats import Format
+from precond_lab.arithmetic.specification import Arithmetic, as_arithmetic
+
+SCOPES = ("arrays", "state", "scalars")
+
+
+def by_role(
+    *,
+    state: Arithmetic | Format | str,
+    arrays: Arithmetic | Format | str | None = None,
+    scalars: Arithmetic | Format | str | None = None,
+) -> Arithmetic:
+    """The arithmetic of a program whose state, arrays and scalars are rounded differently.
+
+    Arguments and results of the program are in the arithmetic of scalars, so that a decay of 0.99 is not a neighbor of it
+    in eight bits.
+
+    Args:
+        state: of what is carried from step to step.
+        arrays: of operations on arrays; None for that of the state.
+        scalars: of operations with a scalar; None for that of the arrays.
+
+    Returns:
+        One arithmetic, with overrides for the scopes of `SCOPES`.
+
+    Raises:
+        ValueError: one of them has overrides of its own.
+
+    Example:
+        >>> str(by_role(state="bfloat16", arrays="float32"))
+        'float32 (arrays in float32, scalars in float32, state in bfloat16)'
+    """
+    state = as_arithmetic(state)
+    arrays = state if arrays is None else as_arithmetic(arrays)
+    scalars = arrays if scalars is None else as_arithmetic(scalars)
+    return replace(scalars, overrides={"arrays": arrays, "state": state, "scalars": scalars})
