@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-_MODULES = ("inverse_root", "logdet", "rank_one")
+_MODULES = ("inverse_root", "kronecker", "logdet", "rank_one")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -88,14 +88,28 @@ def reconstruct(params: Sequence[Layer], images: jax.Array) -> jax.Array:
     Returns:
         The logits of the reconstructed grey levels, `[N, d]`.
     """
+    return signals(params, images)[-1]
+
+
+def signals(params: Sequence[Layer], images: jax.Array) -> tuple[jax.Array, ...]:
+    """What goes into each layer, and what comes out of the last.
+
+    Args:
+        params: The layers; a bias may be `[N, outputs]`, one for each image.
+        images: Grey levels in [0, 1], `[N, d]`.
+
+    Returns:
+        The inputs of the layers, `[N, inputs]`, the images first, and at the end the logits of `reconstruct`.
+    """
     linear = (len(params) // 2 - 1, len(params) - 1)
-    x = images
+    x, passed = images, [images]
     for position, layer in enumerate(params):
         # Some devices multiply float32 matrices in a shorter format unless they are told not to.
         x = jnp.matmul(x, layer.kernel, precision=jax.lax.Precision.HIGHEST) + layer.bias
         if position not in linear:
             x = jnp.tanh(x)
-    return x
+        passed.append(x)
+    return tuple(passed)
 
 
 def cross_entropy(logits: jax.Array, images: jax.Array) -> jax.Array:

@@ -1,9 +1,9 @@
 """The gradients of an autoencoder's training, step by step."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -60,6 +60,40 @@ def gradient_stream(
     Raises:
         ValueError: If the arguments do not fit together. Raised at once, not at the first step.
     """
+    observed = observed_stream(
+        images, widths, steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed, observe=_nothing
+    )
+    return (step for step, _ in observed)
+
+
+def observed_stream(
+    images: Images | np.ndarray,
+    widths: Sequence[int] = WIDTHS,
+    *,
+    observe: Callable[[tuple[Layer, ...], np.ndarray], Any],
+    steps: int,
+    batch_size: int = 1000,
+    learning_rate: float = 1e-3,
+    seed: int = 0,
+) -> Iterator[tuple[Step, Any]]:
+    """The same steps, each with something else that is computed before its update.
+
+    Args:
+        images: As for `gradient_stream`.
+        widths: As there.
+        observe: From the parameters before the update, which are gone after it, and the images of the minibatch,
+            `[batch_size, d]`, what is wanted of them. It has no influence on the training.
+        steps: As there.
+        batch_size: As there.
+        learning_rate: As there.
+        seed: As there.
+
+    Returns:
+        The steps, each with what `observe` returned. The iterator raises as that of `gradient_stream` does.
+
+    Raises:
+        ValueError: If the arguments do not fit together. Raised at once, not at the first step.
+    """
     pixels = np.asarray(images.pixels if isinstance(images, Images) else images, np.float32)
     if pixels.ndim != 2 or not np.all((pixels >= 0) & (pixels <= 1)):
         raise ValueError(f"images have shape {pixels.shape}; give [N, d] with every grey level in [0, 1]")
@@ -70,7 +104,7 @@ def gradient_stream(
         raise ValueError(f"steps is {steps} and seed is {seed}; neither may be negative")
     if not (math.isfinite(learning_rate) and learning_rate > 0):
         raise ValueError(f"learning_rate is {learning_rate}; give a positive number")
-    return _train(pixels, widths, steps, batch_size, learning_rate, seed)
+    return _train(pixels, widths, steps, batch_size, learning_rate, seed, observe)
 
 
 def minibatches(count: int, batch_size: int, seed: int) -> Iterator[np.ndarray]:
@@ -116,9 +150,19 @@ def update(
     return optax.apply_updates(params, updates), state, gradients, value  # pyright: ignore[reportReturnType]
 
 
+def _nothing(params: tuple[Layer, ...], batch: np.ndarray) -> None:
+    del params, batch
+
+
 def _train(
-    pixels: np.ndarray, widths: tuple[int, ...], steps: int, batch_size: int, learning_rate: float, seed: int
-) -> Iterator[Step]:
+    pixels: np.ndarray,
+    widths: tuple[int, ...],
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    observe: Callable[[tuple[Layer, ...], np.ndarray], Any],
+) -> Iterator[tuple[Step, Any]]:
     # Bias corrections would be computed in float64 where 64-bit types are on. The setting is taken back
     # before each yield, since a generator that is suspended inside a context would leave it to its caller.
     with jax.enable_x64(False):
@@ -126,10 +170,11 @@ def _train(
         state = optax.adam(learning_rate).init(params)
     for t, chosen in zip(range(1, steps + 1), minibatches(len(pixels), batch_size, seed), strict=False):
         with jax.enable_x64(False):
+            observed = observe(params, pixels[chosen])
             params, state, gradients, value = update(params, state, pixels[chosen], np.float32(learning_rate))
         value = float(value)
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"the loss is {value} at step {t} of training; lower learning_rate, which is {learning_rate}"
             )
-        yield Step(t, gradients, value)
+        yield Step(t, gradients, value), observed

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from precond_lab.linalg import cholesky, invert_lower
-from precond_lab.preconditioners.rank_one.recursion import Recursion, check_vectors
+from precond_lab.preconditioners.rank_one.recursion import Recursion, check_vectors, matrix_or_diagonal
 
 
 class Dense(NamedTuple):
@@ -27,9 +27,9 @@ class Dense(NamedTuple):
 def sherman_morrison(P: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
     """(P^{-1} + u v^T)^{-1} = P - (P u) (v^T P) / (1 + v^T P u).
 
-    Order: P u, v^T P, the outer product of the two, its quotient by 1 + v^T (P u), the difference. Where u is v and P is
-    symmetric bit for bit, so is the result. Not backward stable: the error is proportional to kappa(P) u even where the
-    result is well conditioned (Hashemi and Nakatsukasa, arXiv 2510.01696).
+    Order: P u, v^T P, the outer product of the two, its quotient by 1 + v^T (P u), the difference. Where u is v and P
+    is symmetric bit for bit, so is the result. Not backward stable: the error is proportional to kappa(P) u even where
+    the result is well conditioned (Hashemi and Nakatsukasa, arXiv 2510.01696).
 
     Args:
         P: inverse of the matrix that is updated, ``[n, n]``.
@@ -67,7 +67,7 @@ def start(C: jax.Array) -> Dense:
     Returns:
         The state; symmetric bit for bit.
     """
-    C = jnp.asarray(C)
+    C = matrix_or_diagonal(C)
     if C.ndim == 1:
         return Dense(jnp.diag(1 / C))
     L = invert_lower(cholesky(C))
@@ -77,7 +77,7 @@ def start(C: jax.Array) -> Dense:
 
 
 def denominator(v: jax.Array, w: jax.Array, beta: jax.Array, alpha: jax.Array) -> jax.Array:
-    """tau + s: beta / alpha + v^T w, in the arithmetic of scalars.
+    """The denominator tau + s = beta / alpha + v^T w, in the arithmetic of scalars.
 
     Args:
         v: ``[n]``.
@@ -95,8 +95,8 @@ def denominator(v: jax.Array, w: jax.Array, beta: jax.Array, alpha: jax.Array) -
 def gain(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> Dense:
     """The gain form of recursive least squares: k = w / (tau + s), P <- (P - k w^T) / beta.
 
-    fl(k_i w_j) is not fl(k_j w_i): every step makes an antisymmetric part of relative size u, and divides that of the step
-    before by beta, so that positive definiteness is lost after about ln(1/u) / ln(1/beta) steps in any format.
+    fl(k_i w_j) is not fl(k_j w_i): every step makes an antisymmetric part of relative size u, and divides that of the
+    step before by beta, so that positive definiteness is lost after about ln(1/u) / ln(1/beta) steps in any format.
 
     Args:
         state: of the step before.
@@ -119,8 +119,8 @@ def gain(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> Dense
 def outer(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> Dense:
     """The outer-product form: P <- (P - fl(w_i w_j) / (tau + s)) / beta.
 
-    From a symmetric P it is symmetric bit for bit, as w_i w_j is w_j w_i. An antisymmetric part that P brings with it is
-    divided by beta in every step, as in the gain form.
+    From a symmetric P it is symmetric bit for bit, as w_i w_j is w_j w_i. An antisymmetric part that P brings with it
+    is divided by beta in every step, as in the gain form.
 
     Args:
         state: of the step before.
@@ -154,7 +154,9 @@ def symmetric(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> 
     Returns:
         The next state. Cost: 6 n^2 flops.
     """
-    return Dense(mirrored(outer(Dense(mirrored(state.P)), v, beta, alpha).P))
+    P = outer(Dense(mirrored(state.P)), v, beta, alpha).P
+    with jax.named_scope("scalars"):  # as the quotients by beta are: to move them elsewhere would round them once more
+        return Dense(mirrored(P))
 
 
 def mirrored(P: jax.Array) -> jax.Array:
@@ -198,9 +200,9 @@ def both_sided(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) ->
 def joseph(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> Dense:
     """Joseph's form: P <- ((I - k v^T) P (I - v k^T) + tau k k^T) / beta, a sum of two semidefinite matrices.
 
-    Order: k = w / (tau + s), A = P - k w^T, y = A v, A - y k^T + (tau k) k^T, the lower triangle mirrored. An error in k
-    enters to second order only (Bucy and Joseph, "Filtering for Stochastic Processes", 1968); rounding of the P that is
-    kept is not helped.
+    Order: k = w / (tau + s), A = P - k w^T, y = A v, A - y k^T + (tau k) k^T, the lower triangle mirrored. An error in
+    k enters to second order only (Bucy and Joseph, "Filtering for Stochastic Processes", 1968); rounding of the P that
+    is kept is not helped.
 
     Args:
         state: of the step before.
@@ -209,7 +211,7 @@ def joseph(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> Den
         alpha: weight.
 
     Returns:
-        The next state. Cost: 12 n^2 flops.
+        The next state. Cost: 11 n^2 flops.
     """
     P = state.P
     w = P @ v
@@ -224,7 +226,28 @@ def joseph(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> Den
         return Dense(mirrored(total / beta))
 
 
-def _apply(state: Dense, g: jax.Array) -> jax.Array:
+def inverse(state: Dense) -> jax.Array:
+    """P itself.
+
+    Args:
+        state: any with a field P.
+
+    Returns:
+        ``[n, n]``.
+    """
+    return state.P
+
+
+def apply(state: Dense, g: jax.Array) -> jax.Array:
+    """P g.
+
+    Args:
+        state: any with a field P.
+        g: ``[n]``.
+
+    Returns:
+        ``[n]``. Cost: 2 n^2 flops.
+    """
     return state.P @ g
 
 
@@ -237,4 +260,4 @@ def recursion_of(update: Callable[..., Dense]) -> Recursion:
     Returns:
         The recursion.
     """
-    return Recursion(start, update, lambda state: state.P, _apply)
+    return Recursion(start, update, inverse, apply)

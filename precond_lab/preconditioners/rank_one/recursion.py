@@ -1,8 +1,8 @@
 """One signature for every way to carry an inverse through updates of rank one.
 
 The matrix is C, its inverse is P, and a step is C <- beta C + alpha v v^T. An exponential average has alpha = 1 - beta;
-a sum, as of recursive least squares or the online Newton step, has beta = alpha = 1. With tau = beta / alpha, w = P v and
-s = v^T w the exact step is
+a sum, as of recursive least squares or the online Newton step, has beta = alpha = 1. With tau = beta / alpha, w = P v
+and s = v^T w the exact step is
 
     P <- (P - w w^T / (tau + s)) / beta
 
@@ -34,7 +34,9 @@ class Recursion(NamedTuple):
         update: from state, v ``[n]``, beta and alpha, both scalars, the next state.
         inverse: from a state the P ``[n, n]`` that it stands for.
         apply: from a state and g ``[n]``, P g.
-        stored: the fields of the state that are kept in its format; the others are kept as they are.
+        stored: the fields of the state that are kept in its format; the others are kept in the arithmetic that made
+            them. The last axis of the first has length n.
+        block: whether `update` takes k vectors at once, ``[k, n]``.
     """
 
     start: Callable[[jax.Array], State]
@@ -42,6 +44,7 @@ class Recursion(NamedTuple):
     inverse: Callable[[State], jax.Array]
     apply: Callable[[State, jax.Array], jax.Array]
     stored: tuple[str, ...] = ("P",)
+    block: bool = False
 
 
 def keep(recursion: Recursion, state: State, store: Store | None = None) -> State:
@@ -81,7 +84,7 @@ def run(
         recursion: a form; static.
         state: what `recursion.start` returned.
         V: the stream, ``[steps, n]``, or ``[steps, k, n]`` for steps of rank k, taken as k updates of which the first
-            alone is multiplied by beta.
+            alone is multiplied by beta, or at once by a form with `block`.
         beta: decay, a scalar.
         alpha: weight of an outer product, a scalar; 1 - beta where None.
         every: how many steps lie between two states that are returned; it divides the number of steps. None: none is.
@@ -91,7 +94,8 @@ def run(
         The last state, and the states after `every`, 2 `every`, ... steps, stacked; None where `every` is None.
 
     Raises:
-        ValueError: `every` does not divide the number of steps.
+        ValueError: the stream does not fit the state, a weight is no scalar, or `every` does not divide the number of
+            steps.
 
     Cost: that of `update` a step; compiled once for all streams of a shape.
 
@@ -107,13 +111,11 @@ def run(
     V, beta = jnp.asarray(V), jnp.asarray(beta)
     with jax.named_scope("scalars"):
         alpha = 1 - beta if alpha is None else jnp.asarray(alpha)
+    _check_stream(recursion, state, V, beta, alpha)
 
     def step(state: State, v: jax.Array) -> tuple[State, None]:
         with jax.named_scope("arrays"):
-            if v.ndim == 1:
-                state = recursion.update(state, v, beta, alpha)
-            for i in range(v.shape[0] if v.ndim == 2 else 0):
-                state = recursion.update(state, v[i], beta if i == 0 else jnp.ones_like(beta), alpha)
+            state = _updated(recursion, state, v, beta, alpha)
         return keep(recursion, state, store), None
 
     if every is None:
@@ -125,7 +127,51 @@ def run(
         state, _ = lax.scan(step, state, vectors)
         return state, state
 
-    return lax.scan(several, state, V.reshape(-1, every, *V.shape[1:]))
+    return lax.scan(several, state, V.reshape(V.shape[0] // every, every, *V.shape[1:]))
+
+
+def _updated(recursion: Recursion, state: State, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> State:
+    """The state after an item of the stream, before it is kept."""
+    if v.ndim == 1 or recursion.block:
+        return recursion.update(state, v, beta, alpha)
+    state = recursion.update(state, v[0], beta, alpha)
+    for u in v[1:]:
+        state = recursion.update(state, u, jnp.ones_like(beta), alpha)
+    return state
+
+
+def _check_stream(recursion: Recursion, state: State, V: jax.Array, beta: jax.Array, alpha: jax.Array) -> None:
+    """Refuse a stream that does not fit the state, and weights that are no scalars."""
+    n = getattr(state, recursion.stored[0]).shape[-1]
+    if V.ndim not in {2, 3} or V.shape[-1] != n or (V.ndim == 3 and not V.shape[1]):
+        raise ValueError(
+            f"a stream of shape {V.shape} given for order {n}; give [steps, {n}] or [steps, k, {n}], k > 0"
+        )
+    if beta.ndim or alpha.ndim:
+        raise ValueError(
+            f"beta, alpha of shapes {beta.shape}, {alpha.shape} given; give scalars, and vmap over several"
+        )
+
+
+def matrix_or_diagonal(C: jax.Array) -> jax.Array:
+    """The matrix that a form starts from, as a JAX array.
+
+    Args:
+        C: ``[n, n]``, or its diagonal, ``[n]``.
+
+    Returns:
+        The same numbers.
+
+    Raises:
+        ValueError: it is neither, or empty.
+        TypeError: its numbers are not real floating-point numbers.
+    """
+    C = jnp.asarray(C)
+    if C.ndim not in {1, 2} or C.shape[0] != C.shape[-1] or not C.size:
+        raise ValueError(f"C of shape {C.shape} given; give a matrix, [n, n], or its diagonal, [n]")
+    if not jnp.issubdtype(C.dtype, jnp.floating):
+        raise TypeError(f"C of {C.dtype} given; give real floating-point numbers")
+    return C
 
 
 def check_vectors(P: jax.Array, vectors: Sequence[jax.Array]) -> None:

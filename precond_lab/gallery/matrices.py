@@ -1,7 +1,6 @@
-"""Test inputs by structure, condition, spectrum, and seed.
+"""Test matrices by structure, condition, spectrum, and seed.
 
-Everything is float64 NumPy, a function of its arguments alone: the same seed gives the same numbers. Banded
-matrices are in SciPy's lower form, ``H[k, i]`` = H_{i+k,i}, as the LogDet programs take them.
+Banded matrices are in SciPy's lower form, ``H[k, i]`` = H_{i+k,i}, as the LogDet programs take them.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +9,9 @@ from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from precond_lab.gallery.spectra import SPECTRA, eigenvalues, orthogonal
+from precond_lab.gallery.streams import gradient_stream
 
 
 def chain(n: int, *, beta: ArrayLike = 0.5, diagonal: ArrayLike | None = None, seed: int = 0) -> np.ndarray:
@@ -119,39 +121,6 @@ def near_singular_triples(count: int, *, precision: int, seed: int = 0) -> np.nd
     return triples
 
 
-def _geometric(n: int, condition: float) -> np.ndarray:
-    return condition ** -np.linspace(0.0, 1.0, n)
-
-
-def _arithmetic(n: int, condition: float) -> np.ndarray:
-    return np.linspace(1.0, 1.0 / condition, n)
-
-
-def _one_large(n: int, condition: float) -> np.ndarray:
-    return np.append(1.0, np.full(n - 1, 1.0 / condition))
-
-
-def _one_small(n: int, condition: float) -> np.ndarray:
-    return np.append(np.ones(n - 1), 1.0 / condition)
-
-
-def _clustered(n: int, condition: float) -> np.ndarray:
-    return condition ** (-np.round(np.linspace(0.0, 2.0, n)) / 2)
-
-
-SPECTRA: Mapping[str, Callable[[int, float], np.ndarray]] = MappingProxyType({
-    "geometric": _geometric,
-    "arithmetic": _arithmetic,
-    "one_large": _one_large,
-    "one_small": _one_small,
-    "clustered": _clustered,
-})
-"""Eigenvalues in decreasing order from 1 to 1 / condition, by name.
-
-The modes of LAPACK's test generator, and "clustered": three values, the middle one for about half of the eigenvalues.
-"""
-
-
 def spd(n: int, *, condition: float = 1e3, spectrum: str = "geometric", seed: int = 0) -> np.ndarray:
     """A dense symmetric positive definite matrix with a prescribed spectrum and random eigenvectors.
 
@@ -170,20 +139,12 @@ def spd(n: int, *, condition: float = 1e3, spectrum: str = "geometric", seed: in
     Raises:
         ValueError: for an unknown spectrum.
     """
-    return _rotated(_spectrum(spectrum, n, condition), seed)
+    return _rotated(eigenvalues(n, condition, spectrum), seed)
 
 
-def _spectrum(name: str, n: int, condition: float) -> np.ndarray:
-    if name not in SPECTRA:
-        raise ValueError(f"unknown spectrum {name!r}; known are {', '.join(SPECTRA)}")
-    return SPECTRA[name](n, condition)
-
-
-def _rotated(eigenvalues: np.ndarray, seed: int) -> np.ndarray:
-    n = len(eigenvalues)
-    Q, R = np.linalg.qr(np.random.default_rng(seed).standard_normal((n, n)))
-    Q = Q * np.sign(np.diag(R))
-    A = (Q * eigenvalues) @ Q.T
+def _rotated(values: np.ndarray, seed: int) -> np.ndarray:
+    Q = orthogonal(len(values), seed)
+    A = (Q * values) @ Q.T
     return (A + A.T) / 2
 
 
@@ -202,7 +163,7 @@ def diagonal(n: int, *, condition: float = 1e3, spectrum: str = "geometric", see
     Raises:
         ValueError: for an unknown spectrum.
     """
-    return np.diag(np.random.default_rng(seed).permutation(_spectrum(spectrum, n, condition)))
+    return np.diag(np.random.default_rng(seed).permutation(eigenvalues(n, condition, spectrum)))
 
 
 def indefinite(n: int, *, condition: float = 1e3, negative: float = 1e-6, seed: int = 0) -> np.ndarray:
@@ -218,9 +179,9 @@ def indefinite(n: int, *, condition: float = 1e3, negative: float = 1e-6, seed: 
     Returns:
         ``[n, n]``, exactly symmetric.
     """
-    eigenvalues = SPECTRA["geometric"](n, condition)
-    eigenvalues[-1] = -negative
-    return _rotated(eigenvalues, seed)
+    values = SPECTRA["geometric"](n, condition)
+    values[-1] = -negative
+    return _rotated(values, seed)
 
 
 def asymmetric(n: int, *, condition: float = 1e3, amount: float = 2.0**-24, seed: int = 0) -> np.ndarray:
@@ -335,31 +296,6 @@ def wishart_average(
         G = scale * generator.standard_normal((n, columns))
         A = decay * A + (1 - decay) * (G @ G.T)
     return (A + A.T) / 2
-
-
-def gradient_stream(steps: int, n: int, *, correlation: float = 0.9, decades: float = 0.0, seed: int = 0) -> np.ndarray:
-    """Normal gradients in which neighboring entries have a given correlation.
-
-    Each gradient is a first-order autoregression along its entries, so that the statistics of T steps tend
-    to a chain with every beta equal to the correlation as T grows; steps are independent.
-
-    Args:
-        steps: number of gradients.
-        n: their length.
-        correlation: of neighbors, in [-1, 1].
-        decades: standard deviations are log-uniform between 10^-decades and 1.
-        seed: of the draw.
-
-    Returns:
-        ``[steps, n]``.
-    """
-    generator = np.random.default_rng(seed)
-    scale = 10.0 ** -(decades * generator.random(n))
-    G = generator.standard_normal((steps, n))
-    innovation = np.sqrt(1.0 - correlation**2)
-    for i in range(1, n):
-        G[:, i] = correlation * G[:, i - 1] + innovation * G[:, i]
-    return G * scale
 
 
 MATRICES: Mapping[str, Callable[..., np.ndarray]] = MappingProxyType({

@@ -1,0 +1,206 @@
+"""Pictures of what survives: maps, thresholds, ranking."""
+
+import math
+from statistics import mean
+from typing import Any
+
+from precond_lab.study import Row
+
+from .cases import MAP_FORMATS, MAPPED, RIVALS, ROUNDOFF, Part
+from .rows import cells, lost, of, strain, threshold, typical
+
+NAMES = {
+    "gain": "gain form",
+    "symmetric": "symmetric",
+    "both_sided": "both sides",
+    "joseph": "Joseph",
+    "scaled": "scaled, diagonal apart",
+    "refreshed 10": "anew every 10 steps",
+    "refreshed 50": "anew every 50 steps",
+    "master_copy": "copy of float32 master",
+    "ldl": "L D L^T of C",
+    "information_cholesky": "Cholesky factor of C",
+    "potter": "Potter's square root",
+    "bierman_ud": "U D U^T",
+}
+WHERE = {
+    "bfloat16 kept, the rest float32": ("bfloat16", "stored", "rotated"),
+    "bfloat16 for arrays too": ("bfloat16", "computed", "rotated"),
+    "bfloat16, eigenvectors along the axes": ("bfloat16", "stored", "graded"),
+    "int8, eigenvectors along the axes": ("int8", "stored", "graded"),
+}
+
+
+def _cells(rows: list[Row], panel: str, format: str, arithmetic: str, stream: str) -> list[dict]:
+    found = [
+        row
+        for row in of(rows, Part.SURVIVAL)
+        if (row["format"], row["arithmetic"], row["stream"]) == (format, arithmetic, stream)
+    ]
+    table = []
+    for (form, condition), cell in cells(found, "form", "condition"):
+        axes = {"panel": panel, "format": format, "form": form, "condition": condition}
+        table.append({**axes, "error": typical(cell, "error"), "lost": mean(map(lost, cell))})
+    return table
+
+
+def survival_table(rows: list[Row]) -> list[dict]:
+    """Errors and losses by format, form and condition number, eigenvectors in general position."""
+    return [x for format in MAP_FORMATS for x in _cells(rows, f"{format} kept", format, "stored", "rotated")]
+
+
+def where_table(rows: list[Row]) -> list[dict]:
+    """The same by what is rounded, and where the eigenvectors are."""
+    return [x for panel, axes in WHERE.items() for x in _cells(rows, panel, *axes)]
+
+
+def draw_map(figure: Any, table: list[dict]) -> None:
+    """A panel for each format: forms by condition numbers."""
+    panels = list(dict.fromkeys(x["panel"] for x in table))
+    forms = [form for form in MAPPED if any(x["form"] == form for x in table)]
+    conditions = sorted({x["condition"] for x in table})
+    across = 3 if len(panels) > 4 else 2
+    down = math.ceil(len(panels) / across)
+    figure.set_size_inches(5.2 + 2.6 * across, 1.1 + down * (0.6 + 0.24 * len(forms)))
+    axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    image = None
+    for place, panel in zip(panels, axes.flat, strict=False):
+        image = _draw_panel(panel, [x for x in table if x["panel"] == place], forms, conditions)
+        panel.set_title(place, fontsize=10)
+    for panel in axes.flat[len(panels) :]:
+        panel.set_axis_off()
+    for panel in axes[-1]:
+        panel.set_xlabel("condition number")
+    bar = figure.colorbar(image, ax=axes, label="error of P", shrink=0.8, extend="both")
+    bar.set_ticks([-3, -2, -1, 0], labels=["0.1 %", "1 %", "10 %", "100 %"])
+
+
+def _draw_panel(panel: Any, found: list[dict], forms: list[str], conditions: list[float]) -> Any:
+    values = {(x["form"], x["condition"]): x for x in found}
+    grid = [
+        [math.log10(max(values[f, k]["error"], 1e-9)) if (f, k) in values else math.nan for k in conditions]
+        for f in forms
+    ]
+    grid = [[3.0 if value == math.inf else value for value in line] for line in grid]
+    image = panel.imshow(grid, cmap="YlGnBu", vmin=-3.5, vmax=0, aspect="auto")
+    panel.set_facecolor("#F3F4F6")
+    for i, form in enumerate(forms):
+        for j, condition in enumerate(conditions):
+            share = values.get((form, condition), {"lost": 0})["lost"]
+            if share:
+                color = "#B91C1C" if share >= 0.5 else "#F59E0B"
+                panel.add_patch(_cell(j, i, color))
+                panel.text(j, i, "\u00d7", ha="center", va="center", fontsize=8, color="w")
+    step = math.log2(conditions[1] / conditions[0])
+    edge = (math.log2(1 / ROUNDOFF[found[0]["format"]]) - math.log2(conditions[0])) / step
+    if edge <= len(conditions) - 0.5:
+        panel.axvline(edge, color="k", linewidth=1.4, linestyle="--")
+    marks = [j for j in range(len(conditions)) if round(math.log2(conditions[j])) % 4 == 0]
+    panel.set_xticks(marks, [f"$2^{{{round(math.log2(conditions[j]))}}}$" for j in marks])
+    panel.set_yticks(range(len(forms)), [NAMES[form] for form in forms])
+    panel.tick_params(length=0)
+    panel.grid(visible=False)
+    return image
+
+
+def _cell(j: int, i: int, color: str) -> Any:
+    from matplotlib.patches import Rectangle  # noqa: PLC0415  only where something is drawn
+
+    return Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=color, edgecolor="none")
+
+
+def thresholds_table(rows: list[Row]) -> list[dict]:
+    """The share lost by kappa u and order, and thresholds by form."""
+    table = []
+    plain = of(rows, Part.THRESHOLDS, form="symmetric", arithmetic="stored")
+    for (format, n), cell in cells(plain, "format", "n"):
+        for row in sorted(cell, key=strain):
+            near = [x for x in cell if abs(math.log2(strain(x) / strain(row))) <= 0.75]
+            axes = {"panel": "share", "format": format, "name": f"n = {n}", "strain": strain(row)}
+            table.append({**axes, "value": mean(map(lost, near))})
+    for (form, arithmetic, format), cell in cells(of(rows, Part.THRESHOLDS, n=32), "form", "arithmetic", "format"):
+        name = NAMES[form] + {"stored": "", "computed": ", arrays too", "stochastic": ", stochastic"}[arithmetic]
+        order = RIVALS.index((form, arithmetic))
+        table.append({"panel": "threshold", "format": format, "name": name, "strain": threshold(cell), "value": order})
+    return table
+
+
+def draw_thresholds(figure: Any, table: list[dict]) -> None:
+    """Shares on the left, thresholds on the right."""
+    figure.set_size_inches(10.5, 4.2)
+    left, right = figure.subplots(1, 2)
+    colors = {"bfloat16": "#009E73", "float16": "#D55E00"}
+    marks = {"n = 8": ":", "n = 32": "-", "n = 128": "--"}
+    for format, color in colors.items():
+        for name, line in marks.items():
+            found = [x for x in table if (x["panel"], x["format"], x["name"]) == ("share", format, name)]
+            if found:
+                place, value = [x["strain"] for x in found], [x["value"] for x in found]
+                left.plot(place, value, color=color, linestyle=line, linewidth=1.5, label=f"{format}, {name}")
+    left.axvspan(1e-3, 0.25, color="#15803D", alpha=0.10, linewidth=0)
+    left.axvspan(4, 1e4, color="#B91C1C", alpha=0.08, linewidth=0)
+    left.set_xlim(0.03, 300)
+    left.set_ylabel("share of runs that lose definiteness")
+    left.set_title("Symmetric form: green safe, red lost, as claimed", fontsize=10)
+    left.legend(fontsize=8)
+    found = [x for x in table if x["panel"] == "threshold"]
+    names = [name for _, name in sorted({(x["value"], x["name"]) for x in found})]
+    for format, color in colors.items():
+        some = [x for x in found if x["format"] == format and x["strain"] < math.inf]
+        style = {"color": color, "linestyle": "none", "marker": "o", "markersize": 8, "markerfacecolor": "none"}
+        right.plot([x["strain"] for x in some], [names.index(x["name"]) for x in some], label=format, **style)
+    right.set_yticks(range(len(names)), names)
+    right.invert_yaxis()
+    right.set_title("From where on forms lose it, n = 32", fontsize=10)
+    right.legend(fontsize=8)
+    for panel in (left, right):
+        panel.set_xscale("log")
+        panel.set_xlabel("$\\kappa\\, u$")
+
+
+RANKED = (2.0**6, 2.0**10, 2.0**14)
+
+
+def ranking_table(rows: list[Row]) -> list[dict]:
+    """Errors of forms in 16 bits at three condition numbers."""
+    found = [
+        row
+        for row in of(rows, Part.SURVIVAL, arithmetic="stored", stream="rotated")
+        if row["format"] in {"bfloat16", "float16"} and row["condition"] in RANKED
+    ]
+    return [
+        {
+            "format": format,
+            "condition": condition,
+            "form": form,
+            "error": typical(cell, "error"),
+            "lost": mean(map(lost, cell)),
+        }
+        for (format, condition, form), cell in cells(found, "format", "condition", "form")
+    ]
+
+
+def draw_ranking(figure: Any, table: list[dict]) -> None:
+    """Forms by their error, a panel for each condition number and format."""
+    conditions = sorted({x["condition"] for x in table})
+    figure.set_size_inches(10.5, 6.4)
+    panels = figure.subplots(2, len(conditions), squeeze=False, sharex="row", sharey=True)
+    score: dict[str, float] = {}
+    for x in table:
+        if x["format"] == "bfloat16":
+            score[x["form"]] = score.get(x["form"], 0.0) + (10 if x["lost"] else 0) + math.log10(min(x["error"], 1e6))
+    forms = sorted(score, key=score.__getitem__)
+    for line, format in zip(panels, ("bfloat16", "float16"), strict=True):
+        for panel, condition in zip(line, conditions, strict=True):
+            for x in table:
+                if (x["format"], x["condition"]) == (format, condition):
+                    dead = x["lost"] >= 0.5
+                    style = {"marker": "X" if dead else "o", "color": "#B91C1C" if dead else "#0072B2", "markersize": 8}
+                    panel.plot(min(x["error"], 9.0), forms.index(x["form"]), **style)
+            panel.set_xscale("log")
+            panel.set_xlim((5e-4 if format == "bfloat16" else 5e-5), 20)
+            panel.set_title(f"{format}, $\\kappa$ = {condition:.0f}", fontsize=10)
+        line[0].set_yticks(range(len(forms)), [NAMES[form] for form in forms])
+        line[0].set_ylim(len(forms) - 0.5, -0.5)
+    for panel in panels[-1]:
+        panel.set_xlabel("error of P (red cross: lost)")
