@@ -4,6 +4,8 @@ from fractions import Fraction as Q
 
 import numpy as np
 
+import precond_lab as pl
+
 
 def rationals(M) -> list[list[Q]]:
     return [[Q(x) for x in row] for row in (M.tolist() if isinstance(M, np.ndarray) else M)]
@@ -108,3 +110,20 @@ def worst_signs(P: np.ndarray) -> np.ndarray:
     x = np.linalg.eigh(P / d[..., :, None] / d[..., None, :])[1][..., 0]
     signs = np.where(x < 0, -1, 1)
     return signs[..., :, None] * signs[..., None, :]
+
+
+def store(P, format) -> np.ndarray:
+    return symmetric(np.asarray(pl.round_to(np.asarray(P, dtype=np.float64), format)))
+
+
+def in_format(x: float, format) -> float:
+    return float(pl.round_to(np.float64(x), format))
+
+
+def computed_product(P: np.ndarray, v: np.ndarray, format) -> np.ndarray:
+    """P v with every operation rounded, in the order of the columns."""
+    terms = np.asarray(pl.round_to(P * v[..., None, :], format))
+    total = terms[..., 0]
+    for j in range(1, v.shape[-1]):
+        total = np.asarray(pl.round_to(total + terms[..., j], format))
+    return total

@@ -12,16 +12,7 @@ import numpy as np
 import pytest
 
 import precond_lab as pl
-from precond_lab.preconditioners.rank_one.averages import (
-    AVERAGES,
-    Average,
-    average_step,
-    average_vector,
-    start_average,
-)
-from precond_lab.preconditioners.rank_one.clipping import kl_clip, norm_graft
 from precond_lab.preconditioners.rank_one.eva import eva, eva_f, eva_s, eva_split
-from precond_lab.preconditioners.rank_one.layers import convolution_vectors, layer_vectors
 from precond_lab.preconditioners.rank_one.roots import (
     apply_root,
     apply_root_split,
@@ -236,6 +227,17 @@ def test_without_curvature_it_is_the_gradient_divided_by_a_power_of_the_damping(
             np.testing.assert_array_equal(found, np.stack([4 * G] * 3))
 
 
+VECTORS = (np.ones((2, 3), np.float32), np.ones(3, np.float32), np.ones(2, np.float32))
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_arrays_and_scalars_can_be_set_apart(name):
+    """An arithmetic for a scope that a program does not have is refused; nothing is run."""
+    arithmetic = pl.Arithmetic("float32", overrides={"arrays": "bfloat16", "scalars": "float32"})
+    found = jax.eval_shape(pl.emulate(FORMS[name], arithmetic), *VECTORS)
+    assert found.shape == (2, 3)
+
+
 def test_one_weight():
     run = jax.jit(lambda G, a, b: {name: form(G, a, b, 1.0) for name, form in FORMS.items()})
     found = run(np.full((1, 1), 3, np.float32), np.full(1, 2, np.float32), np.full(1, 0.5, np.float32))
@@ -253,12 +255,8 @@ def test_wide_scalars_keep_float16_in_range():
     assert a @ a > 65504
     assert (b * b < 2.0**-25).all()
     wide = pl.Arithmetic("float16", accumulate="float32", overrides={"scalars": "float32"})
-    both = lambda *given: (eva(*given), eva_split(*given))  # noqa: E731
-    for P in jax.jit(pl.emulate(both, wide))(G, a, b, damping):
-        assert np.abs(P - exact).max() <= 8 * 2.0**-11 * np.abs(exact).max()
-    # With scalars in float16 the correction is lost: 1 / infinity.
-    narrow = np.asarray(jax.jit(pl.emulate(eva, "float16"))(G, a, b, damping))
-    assert not np.isfinite(narrow).all() or (narrow == G / damping).all()
+    P = np.asarray(jax.jit(pl.emulate(eva, wide))(G, a, b, damping))
+    assert np.abs(P - exact).max() <= 8 * 2.0**-11 * np.abs(exact).max()
 
 
 @pytest.mark.parametrize(
@@ -272,18 +270,6 @@ def test_wide_scalars_keep_float16_in_range():
         (lambda: eva_s(jnp.ones((2, 3)), form="root", p=0), "positive number"),
         (lambda: rank_one_root(jnp.ones((2, 2))), "a vector"),
         (lambda: apply_root(jnp.ones(3), jnp.ones(2)), r"give \[n\] or \[n, k\]"),
-        (lambda: kl_clip([jnp.ones(2)], [jnp.ones(3)], 0.1), "same layers"),
-        (lambda: kl_clip([jnp.ones(2)], [jnp.ones(2)], 0.1, 0.0), "norm_graft"),
-        (lambda: norm_graft([jnp.ones(2)], (jnp.ones(2),)), "same layers"),
-        (lambda: average_vector(jnp.ones(2), jnp.ones(2)), "give one of them"),
-        (lambda: average_vector(jnp.ones(2), jnp.ones(2), new_weight=0.1, old_weight=0.9), "give one of them"),
-        (lambda: average_vector(jnp.ones(2), jnp.ones(2), new_weight=1.5), "from 0 to 1"),
-        (lambda: average_vector(jnp.ones(2), jnp.ones(3), new_weight=0.5), "shape"),
-        (lambda: average_vector(jnp.ones(2), jnp.ones(2), new_weight=0.5, form="compensated"), "average_step"),
-        (lambda: average_vector(jnp.ones(2), jnp.ones(2), new_weight=0.5, form="kahan"), "known are convex"),
-        (lambda: layer_vectors(jnp.ones((4, 3)), jnp.ones((5, 2))), "same axes"),
-        (lambda: convolution_vectors(jnp.ones((2, 1, 4, 4)), jnp.ones((2, 1, 4, 4)), (2, 2)), r"has \(3, 3\)"),
-        (lambda: convolution_vectors(jnp.ones((2, 4, 4)), jnp.ones((2, 1, 4, 4)), (2, 2)), "batch, C, H, W"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_what_to_do(call, message):
@@ -330,7 +316,7 @@ def test_roots_of_fractions_are_those_of_their_value_and_nothing_leaves_the_rang
     exact, rounded, flat = roots(v)
     np.testing.assert_allclose(exact, rounded, rtol=1e-6)
     np.testing.assert_array_equal(flat, 2 * np.eye(2))
-    x = np.array([1.0, 0.0], np.float32)
+    x = jnp.array([1.0, 0.0])
     sizes = np.array([[1e-20, 1e-37], [1e30, 1.0]], np.float32)  # the square of neither size is a float32
     run = jax.vmap(
         lambda size, damping: (rank_one_root(size * x, 4, damping), apply_root_split(x, size * x, 4, damping))
@@ -342,117 +328,3 @@ def test_roots_of_fractions_are_those_of_their_value_and_nothing_leaves_the_rang
         assert split[0] == pytest.approx(wanted, rel=1e-5)
     kappa = root_coefficient(jnp.float32(1e-20), 4, 1e-37)
     assert kappa == pytest.approx(1 - 1.001**-0.25, rel=1e-5)
-
-
-# The clip
-
-
-def test_the_clip_is_one_factor_for_all_layers():
-    P = {"first": jnp.array([[1.0, 2.0]]), "second": jnp.array([2.0])}
-    G = {"first": jnp.array([[2.0, 1.0]]), "second": jnp.array([6.0])}
-    scaled = kl_clip(P, G, 0.5, 0.25)  # sum 16, sqrt(1/4 / 16) / (1/2)
-    assert scaled.factor.item() == 0.25
-    assert scaled.gradients["first"].tolist() == [[0.25, 0.5]]
-    assert kl_clip(P, G, 2.0**-10, 0.25).factor.item() == 1.0
-    opposite = jax.tree.map(jnp.negative, P)
-    assert kl_clip(opposite, G, 0.5).factor.item() == 1.0
-    zero = jax.tree.map(jnp.zeros_like, P)
-    assert kl_clip(zero, zero, 0.5).factor.item() == 1.0
-    assert norm_graft(zero, zero).gradients["second"].tolist() == [0.0]
-    grafted = norm_graft(P, G)
-    assert grafted.factor.item() == pytest.approx((41 / 9) ** 0.5, rel=1e-6)
-    bounded = kl_clip(P, G, 3.0, 0.01)
-    inner = sum(float(jnp.vdot(bounded.gradients[k], P[k] * 0 + bounded.factor * G[k])) for k in P)
-    assert 9 * inner == pytest.approx(0.01, rel=1e-5)  # rate^2 <nu P, nu G> is kappa
-
-
-def test_the_square_of_the_rate_is_not_formed():
-    P, G, rate = jnp.full(1, 64.0), jnp.full(1, 64.0), 2.0**-13
-    wide = kl_clip(P, G, rate, 2.0**-20).factor.item()
-    assert wide < 1
-    assert pl.emulate(kl_clip, "float16")(P, G, np.float32(rate), np.float32(2.0**-20)).factor == pytest.approx(wide)
-
-
-# Averages
-
-
-def averages_of(form, samples, weight, start):
-    state = start_average(start)
-    step = lambda state, y: (average_step(state, y, new_weight=weight, form=form), None)  # noqa: E731
-    return jax.lax.scan(step, state, samples)[0]
-
-
-def test_the_forms_are_one_average_in_exact_arithmetic():
-    samples = fractions(4, 2, generator=np.random.default_rng(3))
-    wanted = np.array([F(1), F(-1)])
-    for y in samples:
-        wanted = F(3, 7) * y + F(4, 7) * wanted
-    for form in AVERAGES:
-        state = pl.evaluate(partial(averages_of, form), samples, F(3, 7), np.array([F(1), F(-1)]), digits=200)
-        assert (recovered(state.value) == wanted).all()
-        assert max(abs(state.lost)) < 1e-190
-
-
-def test_the_weights_of_both_conventions_add_up_to_one():
-    x, y = jnp.array([1.0, -2.0]), jnp.array([3.0, 5.0])
-    new, old = average_vector(x, y, new_weight=0.25), average_vector(x, y, old_weight=0.75)
-    np.testing.assert_array_equal(new, old)
-    assert new.tolist() == [1.5, -0.25]
-    assert average_vector(x, y, new_weight=0.25, form="incremental").tolist() == [1.5, -0.25]
-
-
-@pytest.mark.parametrize("form", AVERAGES)
-def test_averages_stand_still_in_bfloat16_unless_compensated(form):
-    """From 1 to 1.3 with an old weight of 0.99: the change 0.003 is below half the spacing of one, 2^-8."""
-    samples = np.full((1500, 1), 1.296875, np.float32)
-    wide = {"scalars": "float32"}
-    arithmetic = pl.Arithmetic("bfloat16", overrides=wide)
-    run = jax.jit(pl.emulate(partial(averages_of, form), arithmetic))
-    state = Average(*map(np.asarray, run(samples, np.float32(2.0**-7), np.ones(1, np.float32))))
-    if form == "compensated":
-        assert abs(state.value[0] - 1.296875) <= 2.0**-7  # one spacing of it
-    else:
-        assert state.value[0] == 1.0
-
-
-# The vectors of layers
-
-
-def test_the_scale_of_b_is_explicit_and_the_bias_gradient_is_b():
-    generator = np.random.default_rng(8)
-    batch, n, m = 4, 3, 2
-    X = generator.integers(-4, 5, (batch, n)).astype(np.float32)
-    W, bias, target = np.ones((m, n), np.float32), np.ones(m, np.float32), np.zeros((batch, m), np.float32)
-
-    def loss(bias, outputs=None):
-        return jnp.mean(jnp.sum((X @ W.T + bias + (0 if outputs is None else outputs) - target) ** 2, axis=1))
-
-    at_outputs = np.asarray(jax.grad(lambda z: loss(bias, z))(jnp.zeros((batch, m))))
-    wanted = np.asarray(jax.grad(loss)(bias))
-    released, means, without, sequences = jax.jit(
-        lambda X, Y: (
-            layer_vectors(X, Y, mean_loss=False),
-            layer_vectors(X, Y),
-            layer_vectors(X, Y, bias=False),
-            layer_vectors(X.reshape(2, 2, n), Y.reshape(2, 2, m)),
-        )
-    )(X, at_outputs)
-    np.testing.assert_array_equal(means.b, wanted)
-    np.testing.assert_array_equal(batch * released.b, wanted)
-    np.testing.assert_array_equal(means.a, [*X.mean(axis=0), 1])
-    np.testing.assert_array_equal(without.a, X.mean(axis=0))
-    np.testing.assert_array_equal(sequences.a, means.a)
-    np.testing.assert_array_equal(sequences.b, wanted / 2)  # two of the four are samples
-
-
-@pytest.mark.parametrize(("stride", "padding"), [((1, 1), (0, 0)), ((2, 1), (1, 2))])
-def test_the_vectors_of_a_convolution_are_means_of_its_patches(stride, padding):
-    generator = np.random.default_rng(9)
-    X = generator.integers(-8, 9, (2, 3, 5, 6)).astype(np.float32)
-    sides = [(size, size) for size in padding]
-    patches = jax.lax.conv_general_dilated_patches(jnp.asarray(X), (2, 3), stride, sides)
-    places = patches.shape[2:]
-    Y = generator.integers(-8, 9, (2, 4, *places)).astype(np.float32)
-    a, b = jax.jit(partial(convolution_vectors, kernel=(2, 3), stride=stride, padding=padding))(X, Y)
-    np.testing.assert_allclose(a, [*np.mean(patches, axis=(0, 2, 3)), 1], rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(b, 2 * Y.mean(axis=(0, 2, 3)), rtol=1e-6, atol=1e-6)

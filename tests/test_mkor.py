@@ -103,8 +103,9 @@ def test_the_released_recursion_stays_between_the_identity_and_its_bound():
     lengths = np.array([0.1, 1.0, 10.0, 300.0])
     with jax.enable_x64(True):
         V = jnp.asarray(np.stack([stream(length) for length in lengths]))
-        program = lambda V: run(mkor.released, mkor.released.start(jnp.ones(6)), V, jnp.float64(0.95), every=1)[1].P  # noqa: E731
-        P = np.asarray(jax.jit(jax.vmap(program))(V))
+        start, beta = mkor.released.start(jnp.ones(6)), jnp.float64(0.95)
+        _, states = jax.jit(jax.vmap(lambda V: run(mkor.released, start, V, beta, every=1)))(V)
+        P = np.asarray(jax.tree.leaves(states)[0])
     values = np.linalg.eigvalsh(P)
     assert values.max() <= 1 + 1e-14
     assert (values.min(axis=(1, 2)) >= (1 - 1e-10) / (20 + lengths**2)).all()
@@ -115,8 +116,8 @@ def test_both_rules_run_with_state_arrays_and_scalars_apart(recursion):
     arithmetic = by_role(state="bfloat16", arrays="float32", scalars="float32")
     V = stream(2.0, steps=4).astype(np.float32)
     program = jax.jit(pl.emulate(partial(run, recursion), arithmetic))
-    last, _ = program(Dense(np.eye(6, dtype=np.float32)), V, np.float32(0.95))
-    exact, _ = pl.evaluate(partial(run, recursion), Dense(np.eye(6)), V, np.float32(0.95))
+    last, _ = program(Dense(jnp.eye(6)), V, np.float32(0.95))
+    exact, _ = pl.evaluate(partial(run, recursion), Dense(jnp.eye(6)), V, np.float32(0.95))
     assert (pl.round_to(np.asarray(last.P, np.float32), "bfloat16") == np.asarray(last.P)).all()
     # Four steps, each multiplying by GROWTH at most and rounding J, which is I and larger for the printed rule.
     assert np.abs(last.P - exact.P.astype(float)).max() <= 4 * 6 * 2.0**-8 * GROWTH**4

@@ -13,6 +13,7 @@ from precond_lab.arithmetic.roles import by_role
 from precond_lab.preconditioners.rank_one import METHODS, Outcome, recursion, run
 from precond_lab.preconditioners.rank_one.factored import givens
 
+float32 = partial(np.asarray, dtype=np.float32)
 U32, U64 = 2.0**-24, 2.0**-53
 N, STEPS, CASES = 6, 60, 4
 BETA = 0.9375
@@ -34,7 +35,7 @@ def stream(kappa: float, steps: int = STEPS) -> tuple[np.ndarray, np.ndarray]:
         eigenvalues = np.geomspace(1, kappa, N)
         C.append(Q * eigenvalues @ Q.T)
         V.append(draws.standard_normal((steps, N)) * np.sqrt(eigenvalues) @ Q.T)
-    return np.float32(C), np.float32(V)
+    return float32(C), float32(V)
 
 
 @cache
@@ -73,6 +74,7 @@ def test_factors_are_semidefinite_in_every_storage(name, store):
     assert (smallest >= -4 * N**2 * U64 * np.linalg.norm(A, axis=(-2, -1))).all()
 
 
+@pytest.mark.slow
 def test_the_inverse_itself_is_not():
     smallest = np.linalg.eigvalsh(np.asarray(kept("symmetric")["bfloat16"].P, np.float64))[..., 0]
     assert (smallest < 0).any()
@@ -169,7 +171,7 @@ def test_rotations_take_nothing_away():
 
 def test_the_root_of_a_product_overflows_where_the_product_of_roots_does_not():
     # tau = 63, and d = 63 + |v|^2 = 4159: tau d is beyond 65504, the largest number of float16, and neither factor is.
-    v, beta = np.float32([[64.0, 0.0]]), np.float32(63 / 64)
+    v, beta = float32([[64.0, 0.0]]), np.float32(63 / 64)
     found = {}
     for roots, scalars in (("separate", "float16"), ("product", "float16"), ("product", "float32")):
         form, arithmetic = recursion("potter", roots=roots), by_role(state="float16", scalars=scalars)
@@ -183,7 +185,7 @@ def test_the_root_of_a_product_overflows_where_the_product_of_roots_does_not():
 
 
 def test_the_copy_is_rounded_and_the_master_is_not():
-    form, V = METHODS["master_copy"], np.float32([[1.0, 3.0], [2.0, -1.0]])
+    form, V = METHODS["master_copy"], float32([[1.0, 3.0], [2.0, -1.0]])
     arithmetic = by_role(state="bfloat16", arrays="float32", scalars="float32")
     state = pl.emulate(partial(run, form), arithmetic)(form.start(jnp.ones(2)), V, np.float32(0.9))[0]
     assert np.any(np.asarray(state.copy) != state.P)
@@ -195,14 +197,14 @@ def test_the_copy_is_rounded_and_the_master_is_not():
 
 def test_a_refreshment_forgets_what_was_rounded():
     form = recursion("refreshed", k=2)
-    C, V = jnp.float32([[2, 1], [1, 3]]), np.float32([[1, 2], [3, 1], [1, 1]])
+    C, V = jnp.float32([[2, 1], [1, 3]]), float32([[1, 2], [3, 1], [1, 1]])
     coarse = STORES["float8_e4m3fn"]
     state = form.start(C)
     program = jax.jit(jax.vmap(lambda P: run(form, state._replace(P=P), V, 0.5, every=1, store=coarse)[1]))
     states = program(jnp.stack([state.P, 100 * state.P]))
     assert np.any(states.P[0, 0] != states.P[1, 0])
     np.testing.assert_array_equal(states.P[0, 1:], states.P[1, 1:])
-    assert states.count.tolist() == [[1, 0, 1]] * 2
+    assert states.age.tolist() == [[1, 0, 1]] * 2
 
 
 @pytest.mark.slow

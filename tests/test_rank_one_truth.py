@@ -1,6 +1,7 @@
 """Updates of rank one in exact numbers: the target is proved, and every textbook's recursion meets it."""
 
 from fractions import Fraction as Q
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import mpmath
@@ -9,7 +10,7 @@ import pytest
 
 import precond_lab as pl
 from precond_lab import gallery, truth
-from precond_lab.preconditioners import rank_one
+from precond_lab.preconditioners import kronecker, rank_one
 from precond_lab.preconditioners.rank_one import mkor
 from precond_lab.truth.rank_one import (
     RECURSIONS,
@@ -176,8 +177,10 @@ def test_precision_grows_as_far_as_it_must_and_no_farther(monkeypatch):
         (([1, 1], [[1, 1, 1]], 1, 1), {}, "V has shape"),
         (([1, 1], [1, 1], 1, 1), {}, "V has shape"),
         ((3, [[1, 1]], 1, 1), {}, "C0 has shape"),
-        (([], np.ones((3, 0)), 1, 1), {}, "wanted"),
+        (([], np.ones((3, 0)), 1, 1), {}, "V has shape"),
         (([1, 1], [[1, 1]], -1, 1), {}, "beta is -1"),
+        (([1, 1], [[1, 1]], [1, 1], 1), {}, "each is a number"),
+        (([1, 1], np.ones((3, 0, 2)), 1, 1), {}, "V has shape"),
         (([1, 1], [[1, 1]], 1, 1), {"digits": 0}, "digits asked for"),
     ],
 )
@@ -341,6 +344,70 @@ def test_closed_forms_satisfy_their_equations(seed):
     pi = context.sqrt(A.trace() / 3 / (B.trace() / 2))
     shift = context.sqrt(scalars(gamma, context).item())
     assert distance(B @ K @ A + shift / pi * K @ A + pi * shift * B @ K + shift**2 * K, G) < EXACT
+
+
+class Case(NamedTuple):
+    """A layer, its factors, and a damping."""
+
+    G: np.ndarray
+    a: np.ndarray
+    b: np.ndarray
+    A: np.ndarray
+    B: np.ndarray
+    gamma: np.ndarray
+
+
+def newton(c):
+    """The point after two steps from a, with a and the first row of G for gradients."""
+    method = rank_one.METHODS["outer"]
+    state = rank_one.start_newton(method, c.a, c.gamma)
+    for g in (c.a, c.G[0]):
+        state = rank_one.newton_step(method, state, g, c.gamma)
+    return state.x
+
+
+def exact_newton(c):
+    x, A = c.a, c.gamma * factorizations.identity(c.A)
+    for g in (c.a, c.G[0]):
+        x, A = closed_forms.online_newton(x, A, g, c.gamma)
+    return x
+
+
+def by_roots(c):
+    return closed_forms.eva_s(c.G, c.gamma, form="root", p=4, digits=DIGITS)
+
+
+CLOSED = {
+    "eva": (lambda c: rank_one.eva(c.G, c.a, c.b, c.gamma), lambda c: closed_forms.eva(c.G, c.a, c.b, c.gamma)),
+    "eva_split": (
+        lambda c: rank_one.eva_split(c.G, c.a, c.b, c.gamma),
+        lambda c: closed_forms.eva(c.G, c.a, c.b, c.gamma),
+    ),
+    "eva_f": (lambda c: rank_one.eva_f(c.G, c.a, None, c.gamma), lambda c: closed_forms.eva_f(c.G, c.a, c.gamma)),
+    "eva_s": (
+        lambda c: rank_one.eva_s(c.G, damping=c.gamma),
+        lambda c: closed_forms.eva_s(c.G, c.gamma, form="sherman_morrison"),
+    ),
+    "eva_s by roots": (lambda c: rank_one.eva_s(c.G, damping=c.gamma, form="root", p=4), by_roots),
+    "foof": (lambda c: kronecker.foof(c.G, c.A, c.gamma), lambda c: closed_forms.foof(c.G, c.A, c.gamma)),
+    "kfac by inverses": (
+        lambda c: kronecker.by_inverses(c.G, kronecker.Factors(c.A, c.B), c.gamma),
+        lambda c: closed_forms.kfac(c.G, c.A, c.B, c.gamma, digits=DIGITS),
+    ),
+    "kfac by eigenvectors": (
+        lambda c: kronecker.by_eigenvectors(c.G, kronecker.Factors(c.A, c.B), c.gamma),
+        lambda c: closed_forms.kfac(c.G, c.A, c.B, c.gamma, form="eigen"),
+    ),
+    "online newton": (newton, exact_newton),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_programs_are_their_closed_forms_without_rounding(name):
+    program, definition = CLOSED[name]
+    factors = scalars(positive_definite(31, 3)), scalars(positive_definite(32, 2))
+    case = Case(*layer(30), *factors, scalars(Q(1, 10)))
+    assert distance(pl.evaluate(program, case, digits=DIGITS), definition(case)) < EXACT
 
 
 def test_eva_s_in_both_forms():

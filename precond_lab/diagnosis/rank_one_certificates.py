@@ -48,6 +48,7 @@ from precond_lab.diagnosis.rank_one_enclosures import (
 )
 
 NEAREST = ("nearest_even", "nearest_away")
+_HOPELESS = 2.0**100  # an error of an entry of H that no least eigenvalue of H outweighs
 _TWICE = 1 + 2.0**-12  # a subnormal number that was rounded to float32 first may be off by so much more
 
 
@@ -234,7 +235,9 @@ def _integer_errors(A: np.ndarray, integer: Integer, part: float, carrier: Forma
 
 def _errors_of(scaled: Scaled, R: np.ndarray) -> np.ndarray:
     R = np.where(scaled.broken[..., None, None] | ~np.isfinite(R), 1.0, R)
-    return scaled_down(R, scaled.exponents, scaled.mantissas) * (1 + slack(4)) + TINY
+    with np.errstate(over="ignore"):
+        errors = scaled_down(R, scaled.exponents, scaled.mantissas) * (1 + slack(4)) + TINY
+    return np.minimum(errors, _HOPELESS)
 
 
 def _judged(

@@ -85,8 +85,8 @@ class Scaled(NamedTuple):
     Attributes:
         H: D^{-1} P D^{-1}, ``[..., n, n]``, rounded; the identity where `broken`.
         radius: bound of its errors, entry by entry.
-        exponents: of the powers of two in D, ``[..., n]``.
-        mantissas: the other factor of D, ``[..., n]``, in (1/2, 1].
+        exponents: of the powers of two in D, ``[..., n]``; D is the identity where `broken`.
+        mantissas: the other factor of D, ``[..., n]``, in [1/2, 1].
         broken: where P is not finite, or has a diagonal entry that is not positive, or |p_ij| > 2 (p_ii p_jj)^{1/2}:
             where it is not positive definite for sure.
     """
@@ -119,6 +119,7 @@ def unit_diagonal(P: np.ndarray) -> Scaled:
         H = scaled_down(safe, exponents, mantissas)
     outside = np.asarray((np.abs(H) > 2).any((-1, -2)))
     H = np.where(outside[..., None, None], np.eye(P.shape[-1]), H)
+    exponents, mantissas = (np.where(outside[..., None], x, y) for x, y in ((0, exponents), (1.0, mantissas)))
     return Scaled(H, slack(3) * np.abs(H) + TINY, exponents, mantissas, broken | outside)
 
 

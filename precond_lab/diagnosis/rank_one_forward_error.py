@@ -218,7 +218,8 @@ def eva_certificate(
 ) -> EvaCertificate:
     """Certificate B8: what rounding can do to Eva's (G - c b a^T) / gamma.
 
-    Nothing may overflow or underflow, and rounding is to nearest.
+    Nothing may overflow or underflow, and rounding is to nearest. The arguments are taken as exact: a program that
+    rounds its arguments first has to be given the rounded ones.
 
     Args:
         G: gradient, ``[m, n]``, as computed with.

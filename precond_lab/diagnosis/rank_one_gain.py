@@ -145,7 +145,8 @@ def gain_certificate(
         v: ``[..., n]``, as the step uses it.
         tau: beta / alpha, positive, ``[...]``.
         format: of the products and sums of P v, and of w.
-        roundings: k of an entry of P v; n where None, a product and n - 1 sums. 1 for an exact product rounded once.
+        roundings: k of an entry of P v; n where None, a product and n - 1 sums, in any order. One more where w is
+            rounded again when it is kept; 1 for an exact product rounded once.
         scalars: the format of d; that of P v where None.
         scalar_roundings: m of d = tau + v^T w; n + 2 where None: that of tau included.
 
@@ -171,7 +172,7 @@ def gain_certificate(
     unit = unit_diagonal(A)
     least = extreme_eigenvalues(unit.H, unit.radius)
     safe = np.where(unit.broken[..., None, None], np.eye(n), A)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         up = 1 + slack(n + 8)
         a = (np.abs(safe) @ np.abs(x)[..., None])[..., 0] * up
         tiny, tiny_wide = _underflow(record, n), _underflow(wide, n)
@@ -187,8 +188,9 @@ def gain_certificate(
         usable = ~unit.broken & (least.least_lower > 0) & np.isfinite(wanted) & fits
         margin = np.where(usable, t / wanted * (1 - slack(2)), -np.inf)
         simple = np.where(s > 0, t / (2 * record.unit_roundoff * s), np.inf)
+        gain = s / t
     verdict = certainty(margin > 1, unit.broken | (least.least_upper < 0))
-    margin, gain, simple = (settled(y) for y in (margin, s / t, simple))
+    margin, gain, simple = (settled(y) for y in (margin, gain, simple))
     return GainCertificate(verdict, margin, gain, simple, P, v, tau, record, k, wide, m)
 
 
@@ -221,7 +223,7 @@ def gain_condition(P: ArrayLike, z: ArrayLike, d: ArrayLike) -> ComputedGain:
     finite = np.isfinite(A).all((-1, -2)) & np.isfinite(x).all(-1) & np.isfinite(t)
     x, t = np.where(finite[..., None], x, 0.0), np.where(finite, t, 1.0)
     least: Extremes = extreme_eigenvalues(unit.H, unit.radius)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+    with np.errstate(all="ignore"):
         w = np.ldexp(x, -unit.exponents) / unit.mantissas  # D^{-1} z, each entry with one rounding
         values, Q = np.linalg.eigh(unit.H)
         y = (Q @ ((Q.swapaxes(-1, -2) @ w[..., None]) / np.maximum(values, EPSILON)[..., None]))[..., 0]
@@ -238,7 +240,7 @@ def gain_condition(P: ArrayLike, z: ArrayLike, d: ArrayLike) -> ComputedGain:
     known = definite & np.isfinite(low) & np.isfinite(high) & finite
     negative = unit.broken | (least.least_upper < 0) | (known & (low >= t))
     lost = ~finite | (t == 0) | (negative & (t > 0))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         margin = np.where(known, np.where(high > 0, t / high * (1 - slack(2)), np.inf), -np.inf)
     margin = np.where(t > 0, margin, np.where(definite & (t < 0), np.inf, -np.inf))
     low, high = (settled(np.where(known, b, s * np.inf)) for b, s in ((low, -1), (high, 1)))
@@ -274,7 +276,7 @@ def sign_certificate(
     A, x, t = _shaped(P, v, s, positive=False, symmetric=False)
     n = A.shape[-1]
     k = 2 * n if roundings is None else roundings
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         a = (np.abs(A) @ np.abs(x)[..., None])[..., 0] * (1 + slack(n + 2))
         size = (np.abs(x) * a).sum(-1) * (1 + slack(n + 2))
         grown = 1 + _gamma(k, record)
@@ -287,7 +289,7 @@ def sign_certificate(
     broken = ~np.isfinite(A).all((-1, -2))
     lost = broken | (fits & ((t < -error) | (nonzero & (t <= 0) & (error <= -t))))
     passed = fits & ~broken & (t > error)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         margin = np.where(fits, np.abs(t) / error, 0.0)
         margin = np.where(fits & (error == 0), np.where(nonzero, np.inf, 0.0), margin)
     verdict = certainty(np.zeros_like(lost), lost)

@@ -16,14 +16,15 @@ v_t v_t^T have a mean, the fixed points of the means of C^(+) and C^(-) differ f
 1 + eta / (1 - beta - eta) and 1 - eta / (1 - beta + eta). Relative to C_t nothing stays bounded unless the v_t excite
 all directions: along one that they leave alone C_t^(+) / C_t is (1 - eta)^{-t} for any eta > 0.
 
-**A priori.** One rounding to nearest of all entries has |E|_2 <= u | |X| |_2 <= u |X|_F <= u n^{1/2} |X|_2, so
-eta <= n^{1/2} u kappa(X). By the theorem on rounding, also eta <= u | |H| |_2 / lambda_min(H) <= n u / lambda_min(H).
+**A priori.** One rounding to nearest of all entries has |E|_2 <= u | |X| |_2. A positive definite X is
+|X|_2 (I + Y) / 2 with |Y|_2 <= 1, and | |Y| |_2 <= |Y|_F <= n^{1/2}, so | |X| |_2 <= |X|_2 (1 + n^{1/2}) / 2 and
+eta <= q kappa(X), q = u (1 + n^{1/2}) / 2. By the theorem on rounding, also eta <= u | |H| |_2 / lambda_min(H).
 
 **MKOR as released.** X = J~ - J~ v v^T J~ / (1 + v^T J~ v), J~ = (1 - r) J + r I, has X^{-1} = J~^{-1} + v v^T. From
-0 <= J <= g I follows r I <= J~ <= g~ I, g~ = (1 - r) g + r, so I / (1 / r + |v|^2) <= X <= g~ I; with g = 1, exactly, J
-keeps kappa(J) <= 1 / r + |v|^2. If X is rounded once with |E|_2 <= q |X|_2, q = n^{1/2} u, then the next J is at most
-(1 + q) g~ I. For (1 - r)(1 + q) < 1 that stays below its fixed point g = (1 + q) r / (1 - (1 - r)(1 + q)), and J is
-positive definite for ever if q g~ (1 / r + max |v|^2) < 1.
+0 <= J <= g I follows r I <= J~ <= g~ I, g~ = (1 - r) g + r, so I / (1 / r + |v|^2) <= X <= g~ I; with g = 1, exactly,
+kappa(J) <= 1 / r + |v|^2. If X is rounded once with |E|_2 <= q |X|_2, then the next J is at most (1 + q) g~ I. For
+(1 - r)(1 + q) < 1 that stays below its fixed point g = (1 + q) r / (1 - (1 - r)(1 + q)), and J is positive definite for
+ever if q g~ (1 / r + max |v|^2) < 1.
 """
 
 from typing import Any, NamedTuple
@@ -42,6 +43,8 @@ from precond_lab.diagnosis.rank_one_enclosures import (
     symmetric_floats,
     unit_diagonal,
 )
+
+_MODERATE = 2.0**200
 
 
 class OrderCertificate(NamedTuple):
@@ -135,7 +138,7 @@ def order_certificate(
     eta = np.where(usable, _relative_errors(P, np.where(usable[..., None], x, 0.0), b, a, unit.exponents), np.inf)
     largest = eta.max(-1)
     certified = ~unit.broken[..., 0] & (least.least_lower[..., 0] > 0) & (largest < 1)
-    with np.errstate(divide="ignore"):
+    with np.errstate(all="ignore"):
         room = (1 - b) / largest
         inflation = np.where(room > 1, largest / np.where(room > 1, 1 - b - largest, 1.0), np.inf)
         margin = np.where(lost, -np.inf, 1 / largest)
@@ -163,10 +166,13 @@ def _relative_errors(P: np.ndarray, V: np.ndarray, beta: np.ndarray, alpha: np.n
         least = d - of_d
         of_outer = (widest - np.abs(outer) + slack(4) * widest) / least + widest * of_d / (least * np.abs(d))
         of_X = (a * of_outer + slack(6) * (np.abs(before) + a * widest / least)) / b * (1 + slack(12)) + TINY
-        good = (least > 0).all((-1, -2)) & np.isfinite(of_X).all((-1, -2)) & np.isfinite(X).all((-1, -2))
-        good &= np.isfinite(after).all((-1, -2))
+        # What float64 cannot hold in its stride is given up.
+        good = (least > 0).all((-1, -2)) & (np.abs(X).max((-1, -2)) > _MODERATE**-1)
+        for M in (X, of_X, after):
+            good &= (np.abs(M) < _MODERATE).all((-1, -2))
     grid = good[..., None, None]
-    X, of_X, E = np.where(grid, X, np.eye(n)), np.where(grid, of_X, 0.0), np.where(grid, after - X, 0.0)
+    X, of_X = np.where(grid, X, np.eye(n)), np.where(grid, of_X, 0.0)
+    E = np.where(grid, after, X) - X
     E, X = (E + E.swapaxes(-1, -2)) / 2, (X + X.swapaxes(-1, -2)) / 2
     of_E = of_X + slack(4) * (np.abs(E) + np.abs(X))
     values, Q = np.linalg.eigh(X)
@@ -246,7 +252,7 @@ def recursion_certificate(
         nearest: whether rounding is to nearest.
 
     Returns:
-        The certificate with eta = n^{1/2} u kappa.
+        The certificate with eta = u kappa (1 + n^{1/2}) / 2.
 
     Raises:
         ValueError: if kappa is below one, n below one, or beta not in (0, 1].
@@ -254,12 +260,12 @@ def recursion_certificate(
     Example:
         >>> certificate = recursion_certificate(10.0, "bfloat16", 16, 0.5)
         >>> certificate.verdict.value, certificate.eta, certificate.bounded_margin
-        ('certified', 0.15625, 3.2)
+        ('certified', 0.09765625, 5.12)
     """
     record, b, k = named(format), np.asarray(beta, dtype=np.float64), np.asarray(kappa, dtype=np.float64)
     if not ((k >= 1).all() and n >= 1 and (b > 0).all() and (b <= 1).all()):
         raise ValueError(f"kappa = {kappa}, n = {n}, beta = {beta} given; wanted kappa, n >= 1 and beta in (0, 1]")
-    eta = np.sqrt(float(n)) * record.unit_roundoff * (1 if nearest else 2) * k
+    eta = (1 + np.sqrt(float(n))) / 2 * record.unit_roundoff * (1 if nearest else 2) * k
     room = (1 - b) / eta
     inflation = np.where(room > 1, eta / np.where(room > 1, 1 - b - eta, 1.0), np.inf)
     verdict = certainty(eta * (1 + slack(8)) < 1)
@@ -292,14 +298,14 @@ def mkor_certificate(
     Example:
         >>> certificate = mkor_certificate(100.0, "float16", 64)
         >>> certificate.verdict.value, round(certificate.kappa, 1)
-        ('certified', 130.2)
+        ('certified', 125.8)
     """
     record, m = named(format), np.asarray(squared_norm, dtype=np.float64)
     if not ((m >= 0).all() and n >= 1 and 0 < blend < 1):
         raise ValueError(f"|v|^2 = {squared_norm}, n = {n}, blend = {blend} given; wanted >= 0, >= 1 and in (0, 1)")
     u, inverse = record.unit_roundoff * (1 if nearest else 2), 1 / blend + m
     smallest = record.min_normal * (u if record.subnormals else 1)
-    q = (np.sqrt(float(n)) * u + n * smallest * inverse) * (1 + slack(8))
+    q = ((1 + np.sqrt(float(n))) / 2 * u + n * smallest * inverse) * (1 + slack(8))
     growth = (1 - blend) * (1 + q)
     stays = growth * (1 + slack(8)) < 1
     g = np.where(stays, (1 + q) * blend / np.where(stays, 1 - growth, 1.0), np.inf)

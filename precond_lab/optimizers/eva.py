@@ -10,7 +10,7 @@ from precond_lab.arithmetic.formats import Format
 from precond_lab.arithmetic.specification import Arithmetic
 from precond_lab.optimizers.layers import Rows, scale_by_layers, with_momentum
 from precond_lab.preconditioners import rank_one
-from precond_lab.preconditioners.rank_one import Vectors
+from precond_lab.preconditioners.rank_one.layers import Vectors
 
 
 def eva(

@@ -29,11 +29,11 @@ class LayersState(NamedTuple):
     """What is carried from step to step.
 
     Attributes:
-        count: of the steps taken, int32.
+        taken: number of steps, int32.
         statistics: of each layer, in the order of the parameters' leaves.
     """
 
-    count: jax.Array
+    taken: jax.Array
     statistics: tuple
 
 
@@ -188,17 +188,17 @@ def scale_by_layers(
 
         def on_layer(layer: Any, seen: Rows) -> Any:
             G = matrix_of(layer)
-            new = jnp.where(state.count == 0, 1.0, new_weight).astype(G.dtype)
+            new = jnp.where(state.taken == 0, 1.0, new_weight).astype(G.dtype)
             P, statistics = direction(next(before), G, seen, new, jnp.asarray(damping, G.dtype))
             after.append(statistics)
             return layer_of(P, layer)
 
         directions = map_layers(on_layer, lambda g, _: g / damping, updates, rows_by_layer(updates, rows))
         if kappa is not None and jax.tree.leaves(updates):
-            rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
+            rate = learning_rate(state.taken) if callable(learning_rate) else learning_rate
             dtype = jnp.result_type(*jax.tree.leaves(updates))
             directions = clip(directions, updates, jnp.asarray(rate, dtype), jnp.asarray(kappa, dtype))
-        return directions, LayersState(optax.safe_increment(state.count), tuple(after))
+        return directions, LayersState(jnp.asarray(optax.safe_increment(state.taken)), tuple(after))
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore
 

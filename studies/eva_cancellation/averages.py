@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import precond_lab as pl
@@ -56,7 +55,9 @@ def measure_all(cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     samples = [np.asarray(pl.round_to(start * (1 + change), format), np.float64) for change in changes]
     steps = round(MEMORIES / (1 - old))
     run = program(first["form"], format)
-    ends = np.asarray(run(np.float32(start), np.float32(samples), np.float32(old), np.int32(steps)), np.float64)
+    ends = np.asarray(
+        run(np.float32(start), np.array(samples, np.float32), np.float32(old), np.int32(steps)), np.float64
+    )
     found = []
     for change, sample, end in zip(changes, samples, ends, strict=True):
         moved = sample != start

@@ -1,6 +1,7 @@
 """Eva's preconditioned gradient in an arithmetic, held against the exact one of the same numbers.
 
-G, a, b and gamma are numbers of the format, so that what is measured is the rounding of the operations and of the result.
+G, a, b and gamma are numbers of the format, so that what is measured is the rounding of the operations and of the
+result.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -85,10 +86,10 @@ def layer(format: str, shape: str, log_ratio: float, noise: float, seed: int) ->
 
 @lru_cache(maxsize=64)
 def range_layer(format: str, side: str, exponent: int, seed: int) -> Layer:
-    """A layer with one vector far from size one: entries of b of 10^-exponent, or of a 2^exponent, as their mean squares.
+    """A layer with one vector far from size one: entries of b of 10^-exponent, or of a of 2^exponent, by mean square.
 
-    In the first a is 4, that gamma is a number of float16; in the second b is small, that of all that enters |a|^2 alone
-    can leave its range.
+    In the first a is 4, so that gamma is a number of float16; in the second b is small, so that |a|^2 alone can leave
+    its range.
     """
     m, n = SHAPES[side]
     rng = np.random.default_rng([seed, exponent])

@@ -27,9 +27,9 @@ FORMATS = ("bfloat16", "float16")
 PROGRAMS = {"closed": ("rounded", "accumulated", "scalars", "inside"), "split": ("rounded", "accumulated", "scalars")}
 """Closed form and two-pass split, each by the arithmetics that it is run in.
 
-"rounded" rounds every operation to the format, partial sums too; "accumulated" forms sums in float32, as matrix units do;
-"scalars" has every operation with a scalar in float32 besides, and "inside" everything. G, a, b and the result are numbers
-of the format always.
+"rounded" rounds every operation to the format, partial sums too; "accumulated" forms sums in float32, as matrix units
+do; "scalars" has every operation with a scalar in float32 besides, and "inside" everything. G, a, b and the result are
+numbers of the format always.
 """
 
 RATIOS = tuple(k / 2 for k in range(13))
@@ -46,8 +46,8 @@ SIDES = {"small b": tuple(range(6)), "large a": tuple(range(6))}
 
 ROUNDED = "convex, rounded"
 FORMS = ("convex", ROUNDED, "incremental", "compensated", "wide")
-"""Of a running average, with products by its weights in float32; but for the second, which rounds these too, and the last,
-which is the convex one in float32 altogether."""
+"""Of a running average, with products by its weights in float32; but for the second, which rounds these too, and the
+last, which is the convex one in float32 altogether."""
 
 OLD_WEIGHTS = (0.05, 0.5, 0.9, 0.95, 0.99, 0.995, 0.999)
 LEAKING = OLD_WEIGHTS[:-1]
@@ -85,7 +85,7 @@ def _roundings(*, quick: bool) -> Iterator[dict[str, Any]]:
     for shape in ("32x48",) if quick else ("32x48", "128x192"):
         for program, arithmetics in PROGRAMS.items():
             for arithmetic, format, ratio, noise in product(arithmetics, FORMATS, RATIOS, NOISES):
-                for seed in range(5 if quick else 10):
+                for seed in range(5):
                     yield {
                         "part": Part.CANCELLATION.value,
                         "program": program,

@@ -1,50 +1,32 @@
 """What is claimed of Eva in low precision and of its released code, and how the rows settle it."""
 
 import math
-from collections.abc import Callable, Iterable
-from statistics import fmean, median, stdev
-from typing import Any
+from collections.abc import Callable
 
-from precond_lab.study import Claim, Judgement, Row, Status
+from precond_lab.study import Claim, Judgement, Row
 
-from .cases import FORMATS, METHODS, NOISES, PROGRAMS, ROUNDED, Part
+from .cases import FORMATS, NOISES, PROGRAMS, ROUNDED, Part
+from .rows import ALONG, CODED, ROUNDOFF, largest, least, of, settle
+from .training_claims import (
+    bias_gradient,
+    by_sample_corrects,
+    correction,
+    negligible,
+    same_as_plain,
+    sigma_decays,
+)
 
 EVA = "Eva (Zhang, Shi and Li, ICLR 2023)"
 CODE = "the code released with Eva (lzhangbv/eva, 2023)"
-ROUNDOFF = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
 LOW = PROGRAMS["closed"][:3]  # the arithmetics in which operations on arrays are rounded
-ALONG = 0.01  # the noise of a G that is b a^T but for this
-CODED, PLAIN, SCALED = METHODS
 MODERATE = 10.0  # the constant that the error law is allowed
-
-
-def of(rows: Iterable[Row], part: Part, **axes: object) -> list[Row]:
-    """The rows of a part at given values of its axes; to find none is an error, which leaves a claim open."""
-    found = [row for row in rows if row["part"] == part.value and all(row[k] == v for k, v in axes.items())]
-    if not found:
-        raise LookupError(f"no rows of part {part.value} with {axes}")
-    return found
-
-
-def largest(rows: Iterable[Row], name: str) -> float:
-    """The largest value, infinite where one is not a number."""
-    return max(math.inf if math.isnan(row[name]) else row[name] for row in rows)
-
-
-def least(rows: Iterable[Row], name: str) -> float:
-    """The least value, minus infinity where one is not a number."""
-    return min(-math.inf if math.isnan(row[name]) else row[name] for row in rows)
-
-
-def _settle(holds: bool, figure: str) -> Judgement:
-    return Judgement(Status.CONFIRMED if holds else Status.REFUTED, figure)
 
 
 def closed_form_is_the_solve(rows: list[Row]) -> Judgement:
     """E1."""
     found = of(rows, Part.SOLVE)
     different, worst = sum(row["different"] for row in found), largest(found, "program_difference")
-    return _settle(
+    return settle(
         different == 0 and worst <= 1e-45,
         f"{different} of {sum(row['trials'] for row in found)} closed forms in rationals differ from the dense solve; "
         f"the program, run with 50 digits, differs by {worst:.1e} relative to the largest entry.",
@@ -55,7 +37,7 @@ def descent_inequality(rows: list[Row]) -> Judgement:
     """E2."""
     found = of(rows, Part.DESCENT)
     violations, trials = sum(row["violations"] for row in found), sum(row["trials"] for row in found)
-    return _settle(
+    return settle(
         violations == 0 and trials >= 10**4,
         f"{violations} violations in {trials:,} cases in rationals; <G, P> (gamma + sigma) / |G|^2 is at least "
         f"{least(found, 'least_ratio'):.9g}, and exactly one in {sum(row['equalities'] for row in found):,} of them.",
@@ -72,7 +54,7 @@ def error_law(rows: list[Row]) -> Judgement:
         for arithmetic in LOW
     }
     figures = ", ".join(f"{value:.1f} in {format} {arithmetic}" for (format, arithmetic), value in worst.items())
-    return _settle(max(worst.values()) <= MODERATE, f"Largest error over u (1 + sigma / gamma): {figures}.")
+    return settle(max(worst.values()) <= MODERATE, f"Largest error over u (1 + sigma / gamma): {figures}.")
 
 
 def first_flip(rows: list[Row], format: str, arithmetic: str) -> float:
@@ -90,7 +72,7 @@ def signs_flip(rows: list[Row]) -> Judgement:
         holds &= all(low <= ratio <= high for ratio in found.values())
         listed = ", ".join(f"{ratio:.3g} {arithmetic}" for arithmetic, ratio in found.items())
         figures.append(f"{format}, where the window is {low:.0f} to {high:.0f}: {listed}")
-    return _settle(holds, f"The least sigma / gamma with a negative <G, P> in {'; in '.join(figures)}.")
+    return settle(holds, f"The least sigma / gamma with a negative <G, P> in {'; in '.join(figures)}.")
 
 
 def float32_inside(rows: list[Row]) -> Judgement:
@@ -98,10 +80,10 @@ def float32_inside(rows: list[Row]) -> Judgement:
     axes = {"program": "closed", "arithmetic": "inside"}
     found = [row for format in FORMATS for row in of(rows, Part.CANCELLATION, format=format, **axes)]
     within = [row for row in found if row["log_ratio"] <= 4]
-    return _settle(
+    return settle(
         least(within, "descent") > 0,
-        f"<G, P> is at least {least(within, 'descent'):.3f} of what it should be up to sigma / gamma = 1e4, and at least "
-        f"{least(found, 'descent'):.3f} up to 1e6.",
+        f"<G, P> is at least {least(within, 'descent'):.3f} of what it should be up to sigma / gamma = 1e4, and at "
+        f"least {least(found, 'descent'):.3f} up to 1e6.",
     )
 
 
@@ -119,7 +101,7 @@ def split_descends(*arithmetics: str) -> Callable[[list[Row]], Judgement]:
             up = min((row["ratio"] for row in found if not row["descent"] > 0), default=None)
             flips = "never negative" if up is None else f"negative from sigma / gamma = {up:.2g}"
             figures.append(f"{arithmetic}, by the noise beside b a^T: {listed}; {flips}")
-        return _settle(worst > 0, f"Least <G, P> in bfloat16 over what it should be, {'. '.join(figures)}.")
+        return settle(worst > 0, f"Least <G, P> in bfloat16 over what it should be, {'. '.join(figures)}.")
 
     return judge
 
@@ -133,8 +115,10 @@ def split_errs(rows: list[Row]) -> Judgement:
         worst = max(row["curved_error"] / (u + u * u * row["ratio"]) for row in found)
         last = [row for row in found if row["log_ratio"] == 6]
         holds &= worst <= MODERATE
-        figures.append(f"{worst:.1f} in {format}, where at 1e6 the error itself comes to {largest(last, 'curved_error'):.1g}")
-    return _settle(holds, f"Largest error over u + u^2 sigma / gamma: {'; '.join(figures)}.")
+        figures.append(
+            f"{worst:.1f} in {format}, where at 1e6 the error itself comes to {largest(last, 'curved_error'):.1g}"
+        )
+    return settle(holds, f"Largest error over u + u^2 sigma / gamma: {'; '.join(figures)}.")
 
 
 def beyond(row: Row) -> bool:
@@ -149,10 +133,10 @@ def norms_leave_float16(rows: list[Row]) -> Judgement:
     figures = "; ".join(
         f"{row['side']}, {row['arithmetic']}: {row['curved_error']:.2g}" for row in found if row["exponent"] == 4
     )
-    return _settle(
+    return settle(
         len(broken) == len(found) > 0,
-        f"{len(broken)} of {len(found)} such cases are outside the law of rounding; the errors with b of 1e-4 or a of 16 "
-        f"at sigma / gamma = 10: {figures}.",
+        f"{len(broken)} of {len(found)} such cases are outside the law of rounding; the errors with b of 1e-4 or a "
+        f"of 16 at sigma / gamma = 10: {figures}.",
     )
 
 
@@ -160,95 +144,15 @@ def float32_norms(rows: list[Row]) -> Judgement:
     """E3-range-float32."""
     found = of(rows, Part.RANGE, arithmetic="scalars")
     worst = largest(found, "error_over_law")
-    return _settle(
+    return settle(
         worst <= MODERATE,
         f"Largest error over u (1 + sigma / gamma), with b down to 1e-{max(r['exponent'] for r in found)} and a up to "
         f"{2 ** max(r['exponent'] for r in found)}: {worst:.2f}.",
     )
 
 
-def correction(rows: list[Row], task: str, method: str) -> dict[int, float]:
-    """By size of the batch, the median over seeds and steps of the share of G that is subtracted."""
-    found = of(rows, Part.TRAINING, task=task, method=method)
-    batches = sorted({row["batch"] for row in found})
-    return {batch: median(row["correction"] for row in found if row["batch"] == batch) for batch in batches}
-
-
-def negligible(task: str) -> Callable[[list[Row]], Judgement]:
-    """Whether the correction as coded is below 1e-2; above 0.1 it is not, and in between nothing is settled."""
-
-    def judge(rows: list[Row]) -> Judgement:
-        shares = {batch: share for batch, share in correction(rows, task, CODED).items() if batch >= 128}
-        found = of(rows, Part.TRAINING, task=task, method=CODED)
-        worst = max(shares.values())
-        status = Status.CONFIRMED if worst < 1e-2 else Status.REFUTED if worst > 0.1 else Status.OPEN
-        figures = ", ".join(f"{share:.2g} at a batch of {batch}" for batch, share in shares.items())
-        return Judgement(
-            status, f"Median |c b a^T| / |G|: {figures}; median sigma / gamma {median(r['ratio'] for r in found):.2g}."
-        )
-
-    return judge
-
-
-def by_sample_corrects(rows: list[Row]) -> Judgement:
-    """E5-by-sample."""
-    shares = {task: correction(rows, task, SCALED) for task in ("classes", "images")}
-    figures = "; ".join(f"{task}: {', '.join(f'{s:.2f}' for s in found.values())}" for task, found in shares.items())
-    return _settle(
-        all(share > 0.1 for found in shares.values() for share in found.values()), f"Median |c b a^T| / |G|: {figures}."
-    )
-
-
-def final_losses(rows: list[Row], task: str, method: str, batch: int) -> list[float]:
-    """The losses at the end of the runs, by seed."""
-    found = of(rows, Part.TRAINING, task=task, method=method, batch=batch)
-    last = max(row["t"] for row in found)
-    return [row["loss"] for row in sorted(found, key=lambda row: row["seed"]) if row["t"] == last]
-
-
-def same_as_plain(task: str) -> Callable[[list[Row]], Judgement]:
-    """Whether Eva as coded ends where G / gamma with the clip ends, to within the spread over seeds."""
-
-    def judge(rows: list[Row]) -> Judgement:
-        figures, holds = [], True
-        for batch in correction(rows, task, CODED):
-            coded, plain = (final_losses(rows, task, method, batch) for method in (CODED, PLAIN))
-            spread, apart = max(stdev(coded), stdev(plain)), abs(fmean(coded) - fmean(plain))
-            holds &= apart <= spread
-            figures.append(
-                f"batch {batch}: {fmean(coded):.4g} against {fmean(plain):.4g}, standard deviation over {len(coded)} "
-                f"seeds {spread:.2g} (b by sample: {fmean(final_losses(rows, task, SCALED, batch)):.4g})"
-            )
-        return _settle(holds, f"Mean loss at the end, {'; '.join(figures)}.")
-
-    return judge
-
-
-def sigma_decays(rows: list[Row]) -> Judgement:
-    """E6."""
-    found = of(rows, Part.INTERPOLATION)
-    last = max(row["t"] for row in found)
-    ends = [row for row in found if row["t"] == last]
-    if largest(ends, "loss") > 0.1:
-        raise LookupError(f"a network with a loss of {largest(ends, 'loss'):.2g} does not interpolate")
-    return _settle(
-        largest(ends, "sigma_over_first") < 0.1,
-        f"After {last} steps, at losses up to {largest(ends, 'loss'):.1e}, sigma is {least(ends, 'sigma_over_first'):.1e} "
-        f"to {largest(ends, 'sigma_over_first'):.1e} of what it was at the first, over layers and seeds, while |a|^2 "
-        f"became up to {largest(ends, 'inputs_over_first'):.0f} times as large.",
-    )
-
-
-def bias_gradient(rows: list[Row]) -> Judgement:
-    """E6-bias."""
-    found = of(rows, Part.INTERPOLATION)
-    bound = max(row["few"] for row in found) * 2.0**-24
-    worst = largest(found, "bias_difference")
-    return _settle(worst <= bound, f"Largest |B b - g| in float32, over |g| at the first step: {worst:.1e}, where B u is {bound:.1e}.")
-
-
 def stalling(rows: list[Row], format: str = "bfloat16") -> list[Row]:
-    """Averages that are said to stall: plain forms, old weights of 0.99 or more, changes below u over the new weight."""
+    """Averages that are said to stall: plain forms, old weights of 0.99 or more, changes below u / (1 - beta)."""
     forms = ("convex", ROUNDED, "incremental")
     found = [row for form in forms for row in of(rows, Part.AVERAGE, form=form, format=format)]
     return [row for row in found if row["old_weight"] >= 0.99 and row["change_in_units"] < 1]
@@ -262,7 +166,7 @@ def averages_stall(name: str) -> Callable[[list[Row]], Judgement]:
         forms = dict.fromkeys(row["form"] for row in found)
         worst = {form: largest([r for r in found if r["form"] == form], name) for form in forms}
         figures = ", ".join(f"{value:.0%} {form}" for form, value in worst.items())
-        return _settle(max(worst.values()) < 0.5, f"At most covered of a change below u / (1 - beta): {figures}.")
+        return settle(max(worst.values()) < 0.5, f"At most covered of a change below u / (1 - beta): {figures}.")
 
     return judge
 
@@ -274,7 +178,7 @@ def averages_cured(rows: list[Row]) -> Judgement:
         found = [row for row in of(rows, Part.AVERAGE, form=form, format="bfloat16") if row["moved"]]
         holds &= least(found, "least_covered") >= 0.9
         figures.append(f"{least(found, 'least_covered'):.1%} {form}")
-    return _settle(holds, f"Least share of a change that an entry covers in bfloat16: {', '.join(figures)}.")
+    return settle(holds, f"Least share of a change that an entry covers in bfloat16: {', '.join(figures)}.")
 
 
 def coded_average_is_safe(rows: list[Row]) -> Judgement:
@@ -286,7 +190,7 @@ def coded_average_is_safe(rows: list[Row]) -> Judgement:
             (1 - min(r["least_covered"], 2 - r["most_covered"])) * r["change"] / ROUNDOFF["bfloat16"] for r in found
         )
     figures = ", ".join(f"{gap:.2f} u {form}" for form, gap in gaps.items())
-    return _settle(max(gaps.values()) <= 3, f"Largest gap that is left, relative to where the average was: {figures}.")
+    return settle(max(gaps.values()) <= 3, f"Largest gap that is left, relative to where the average was: {figures}.")
 
 
 def damping_leaks(rows: list[Row]) -> Judgement:
@@ -294,11 +198,13 @@ def damping_leaks(rows: list[Row]) -> Judgement:
     found = sorted(of(rows, Part.LEAK), key=lambda row: row["old_weight"])
     law = {row["old_weight"]: row["old_weight"] / (1 - row["old_weight"]) for row in found}
     apart = max(abs(row["extra_over_damping"] / law[row["old_weight"]] - 1) + row["unevenness"] for row in found)
-    figures = ", ".join(f"{r['extra_over_damping']:.4g} at {r['old_weight']:g} (cosine {r['cosine']:.3f})" for r in found)
-    return _settle(
+    figures = ", ".join(
+        f"{r['extra_over_damping']:.4g} at {r['old_weight']:g} (cosine {r['cosine']:.3f})" for r in found
+    )
+    return settle(
         apart <= 1e-6,
-        f"Extra damping over lambda, and the cosine of the direction to that without the leak: {figures}; off the law by "
-        f"{apart:.0e} at most.",
+        f"Extra damping over lambda, and the cosine of the direction to that without the leak: {figures}; off the "
+        f"law by {apart:.0e} at most.",
     )
 
 
@@ -311,11 +217,12 @@ def answer(rows: list[Row]) -> str:
     split = least(of(rows, Part.CANCELLATION, program="split", format="bfloat16", arithmetic="accumulated"), "descent")
     share = max(correction(rows, "classes", CODED).values())
     return (
-        f"Where sigma / gamma nears 1/u: the error of the curved direction is at most {law:.1f} u (1 + sigma / gamma), and "
-        f"in bfloat16 <G, P> turns negative from sigma / gamma = {flips['rounded']:.0f} with every operation rounded and "
-        f"from {flips['scalars']:.0f} with scalars in float32. Float32 inside keeps it up to 1e4 and beyond; "
-        f"so does the two-pass split in bfloat16 with sums in float32, where <G, P> is at least {split:.2f} of its value up "
-        f"to 1e6. The released code is not near any of it on the classifier: its correction changes G by {share:.1g}."
+        f"Where sigma / gamma nears 1/u: the error of the curved direction is at most {law:.1f} u (1 + sigma / "
+        f"gamma), and in bfloat16 <G, P> turns negative from sigma / gamma = {flips['rounded']:.0f} with every "
+        f"operation rounded and from {flips['scalars']:.0f} with scalars in float32. Float32 inside keeps it up to "
+        "1e4 and beyond; so does the two-pass split in bfloat16 with sums in float32, where <G, P> is at least "
+        f"{split:.2f} of its value up to 1e6. The released code is not near any of it on the classifier: its "
+        f"correction changes G by {share:.1g}."
     )
 
 
@@ -323,91 +230,94 @@ def _claim(name: str, sentence: str, judge: Callable[[list[Row]], Judgement], so
     return Claim(name, sentence, source, judge)
 
 
-_TABLE: tuple[tuple[Any, ...], ...] = (
-    ("E1", "Eva's closed form equals the dense solve with b b^T (x) a a^T + gamma I.", closed_form_is_the_solve, EVA),
-    ("E2", "In exact arithmetic <G, P> >= |G|^2 / (gamma + sigma), sigma = |a|^2 |b|^2.", descent_inequality),
-    (
+CLAIMS = (
+    _claim(
+        "E1", "Eva's closed form equals the dense solve with b b^T (x) a a^T + gamma I.", closed_form_is_the_solve, EVA
+    ),
+    _claim("E2", "In exact arithmetic <G, P> >= |G|^2 / (gamma + sigma), sigma = |a|^2 |b|^2.", descent_inequality),
+    _claim(
         "E3",
         "The relative error of b^T P a is at most c u (1 + sigma / gamma) with c <= 10, in bfloat16 and float16, for "
         "sigma / gamma from 1 to 1e6.",
         error_law,
     ),
-    (
+    _claim(
         "E3-flips",
         "For G within 1% of b a^T the first negative <G, P> comes at a sigma / gamma between 1 / (4u) and 16 / u, with "
         "every operation rounded, with sums in float32, and with scalars in float32.",
         signs_flip,
     ),
-    ("E3-float32", "Computed in float32 inside, <G, P> > 0 up to sigma / gamma = 1e4.", float32_inside),
-    (
+    _claim("E3-float32", "Computed in float32 inside, <G, P> > 0 up to sigma / gamma = 1e4.", float32_inside),
+    _claim(
         "E3-range",
-        "In float16 entries of b of 1e-4 or less, or of a of 16 or more at n = 1024, put the squares of their norms out of "
-        "range, and the curved direction is lost.",
+        "In float16 entries of b of 1e-4 or less, or of a of 16 or more at n = 1024, put the squares of their "
+        "norms out of range, and the curved direction is lost.",
         norms_leave_float16,
     ),
-    ("E3-range-float32", "With all scalars in float32 the law of E3 holds at these sizes as well.", float32_norms),
-    (
+    _claim(
+        "E3-range-float32", "With all scalars in float32 the law of E3 holds at these sizes as well.", float32_norms
+    ),
+    _claim(
         "E4",
-        "The two-pass split keeps <G, P> > 0 in bfloat16 for all sigma / gamma up to 1e6, every operation and every partial "
-        "sum rounded.",
+        "The two-pass split keeps <G, P> > 0 in bfloat16 for all sigma / gamma up to 1e6, every operation and "
+        "every partial sum rounded.",
         split_descends("rounded"),
     ),
-    ("E4-accumulated", "It does with sums in float32.", split_descends("accumulated", "scalars")),
-    (
+    _claim("E4-accumulated", "It does with sums in float32.", split_descends("accumulated", "scalars")),
+    _claim(
         "E4-error",
         "For G within 1% of b a^T the error of b^T P a by the split is at most 10 (u + u^2 sigma / gamma).",
         split_errs,
     ),
-    (
+    _claim(
         "E5",
-        "With b of the mean loss, as coded, the correction is negligible on a classifier: the median of |c b a^T| / |G| is "
-        "below 1e-2 at batches of 128 or more (above 0.1 it would be refuted).",
+        "With b of the mean loss, as coded, the correction is negligible on a classifier: the median of |c b a^T| "
+        "/ |G| is below 1e-2 at batches of 128 or more (above 0.1 it would be refuted).",
         negligible("classes"),
         CODE,
     ),
-    ("E5-images", "The same on an autoencoder whose loss is summed over the pixels.", negligible("images"), CODE),
-    (
+    _claim("E5-images", "The same on an autoencoder whose loss is summed over the pixels.", negligible("images"), CODE),
+    _claim(
         "E5-by-sample",
         "With b by sample, B times as large, the correction is more than a tenth of G on both networks.",
         by_sample_corrects,
     ),
-    (
+    _claim(
         "E5-companion",
         "On the classifier Eva as coded and G / gamma, both with the clip, end at losses that differ by no more than a "
         "standard deviation over seeds.",
         same_as_plain("classes"),
     ),
-    ("E5-companion-images", "The same on the autoencoder.", same_as_plain("images")),
-    (
+    _claim("E5-companion-images", "The same on the autoencoder.", same_as_plain("images")),
+    _claim(
         "E6",
         "On a network that interpolates, sigma falls below a tenth of what it was at the first step, in every layer.",
         sigma_decays,
     ),
-    ("E6-bias", "Averaged over the whole batch, b is the gradient of the bias over B.", bias_gradient),
-    (
+    _claim("E6-bias", "Averaged over the whole batch, b is the gradient of the bias over B.", bias_gradient),
+    _claim(
         "E25",
-        "An average in bfloat16 with an old weight beta of 0.99 or more stalls for relative changes below u / (1 - beta): "
-        "its entries cover less than half of the change in the mean.",
+        "An average in bfloat16 with an old weight beta of 0.99 or more stalls for relative changes below u / (1 - "
+        "beta): its entries cover less than half of the change in the mean.",
         averages_stall("mean_covered"),
     ),
-    ("E25-every", "No entry of it covers half of such a change.", averages_stall("most_covered")),
-    (
+    _claim("E25-every", "No entry of it covers half of such a change.", averages_stall("most_covered")),
+    _claim(
         "E25-cures",
         "Kept in float32, or compensated in bfloat16, every entry covers 90% of any change that bfloat16 resolves.",
         averages_cured,
     ),
-    (
+    _claim(
         "E25-coded",
         "With the old weight of the released code, 0.05, an average in bfloat16 stops within 3u of its goal.",
         coded_average_is_safe,
         CODE,
     ),
-    (
+    _claim(
         "E27",
-        "Damping that is added in place to a running factor settles at lambda w / (1 - w) above what was asked for, w the "
-        "old weight.",
+        "Damping that is added in place to a running factor settles at lambda w / (1 - w) above what was asked "
+        "for, w the old weight.",
         damping_leaks,
         f"K-FAC in {CODE}",
     ),
 )
-CLAIMS = tuple(_claim(*row) for row in _TABLE)

@@ -7,7 +7,7 @@ from typing import Any
 from precond_lab.study import Figure, Row
 
 from .cases import FORMATS, FORMS, METHODS, RATIOS, TASKS, Part
-from .claims import ALONG, ROUNDOFF, largest, least, of
+from .rows import ALONG, ROUNDOFF, largest, least, of
 
 LINES = {
     ("closed", "rounded"): ("every operation rounded", "o", "-"),
@@ -287,62 +287,64 @@ FIGURES = (
     _figure(
         "law",
         "What is left of the curved direction",
-        "Relative error of b^T P a, worst seed, for G within 1% of b a^T; above one, nothing of it is left. The closed form "
-        "follows u (1 + sigma / gamma) however its sums are formed; float32 inside moves the law by the ratio of the two "
-        "roundoffs, until the rounding of the result itself is all that is seen.",
+        "Relative error of b^T P a, worst seed, for G within 1% of b a^T; above one, nothing of it is left. The "
+        "closed form follows u (1 + sigma / gamma) however its sums are formed; float32 inside moves the law by "
+        "the ratio of the two roundoffs, until the rounding of the result itself is all that is seen.",
         cancellation_table,
         draw_law,
     ),
     _figure(
         "descent",
         "Where Eva goes uphill",
-        "Inner product of the computed P with G over its exact value, worst seed, for G within 1% of b a^T. Below zero the "
-        "step goes uphill. The band is where the first change of sign is claimed to lie.",
+        "Inner product of the computed P with G over its exact value, worst seed, for G within 1% of b a^T. Below "
+        "zero the step goes uphill. The band is where the first change of sign is claimed to lie.",
         cancellation_table,
         draw_descent,
     ),
     _figure(
         "range",
         "The range of float16",
-        "One vector is made small or large, and gamma with it, so that sigma / gamma is 10 throughout: but for range, the "
-        "error would stay near the dotted line. Squares of b underflow below 1e-4; |a|^2 overflows at 1024 entries of 8, or "
-        "a little later where the sum, formed in float16, is too small by then.",
+        "One vector is made small or large, and gamma with it, so that sigma / gamma is 10 throughout: but for "
+        "range, the error would stay near the dotted line. Squares of b underflow below 1e-4; |a|^2 overflows at "
+        "1024 entries of 8, or a little later where the sum, formed in float16, is too small by then.",
         range_table,
         draw_range,
     ),
     _figure(
         "training",
         "What the released code's convention of b costs",
-        "Left: the share of G that Eva subtracts, median over five seeds. The released code takes b from the mean loss, so "
-        "that it is 1 / B of what it is by sample. Right: losses (band: least and largest of five seeds). As coded Eva and "
-        "G / gamma with the same clip are one method on the classifier; for images, whose loss is a sum over pixels, both "
-        "stay where only the biases of the output have been learned in most runs, and with b by sample they do not.",
+        "Left: the share of G that Eva subtracts, median over five seeds. The released code takes b from the mean "
+        "loss, so that it is 1 / B of what it is by sample. Right: losses (band: least and largest of five seeds). "
+        "As coded Eva and G / gamma with the same clip are one method on the classifier; for images, whose loss is "
+        "a sum over pixels, both stay where only the biases of the output have been learned in most runs, and with "
+        "b by sample they do not.",
         training_table,
         draw_training,
     ),
     _figure(
         "sigma",
         "Sigma falls as a network interpolates",
-        "Adam on all of a few images in every step. For a layer with a bias b is the gradient of that bias, so that sigma "
-        "goes to zero with it, and Eva becomes G / gamma. Bands: three seeds.",
+        "Adam on all of a few images in every step. For a layer with a bias b is the gradient of that bias, so "
+        "that sigma goes to zero with it, and Eva becomes G / gamma. Bands: three seeds.",
         sigma_table,
         draw_sigma,
     ),
     _figure(
         "averages",
         "Averages of vectors that stand still",
-        "Samples move once, and the average has eight times its memory to follow; bfloat16, mean over 64 significands or "
-        "more. Plain forms end u / (1 - beta) or so short of the goal. Rounding both products of the convex form "
-        "(convex, rounded) makes entries drift, some of them all the way and most of them not.",
+        "Samples move once, and the average has eight times its memory to follow; bfloat16, mean over 64 "
+        "significands or more. Plain forms end u / (1 - beta) or so short of the goal, relative to what it is "
+        "there. The convex forms drift a little where the increments stand still: a few of their entries go all "
+        "the way, most do not move.",
         average_table,
         draw_averages,
     ),
     _figure(
         "leak",
         "Damping that leaks into the average",
-        "The K-FAC that Eva is compared with adds its damping in place to the running factor. Left: what is there beside "
-        "the lambda that was asked for. The code's own old weight is 0.05, the usual one 0.95. Right: what that does to the "
-        "preconditioned direction, on a factor whose spectrum covers three decades.",
+        "The K-FAC that Eva is compared with adds its damping in place to the running factor. Left: what is there "
+        "beside the lambda that was asked for. The code's own old weight is 0.05, the usual one 0.95. Right: what "
+        "that does to the preconditioned direction, on a factor whose spectrum covers three decades.",
         leak_table,
         draw_leak,
     ),

@@ -1,5 +1,6 @@
 """The two small networks of the training runs, and what Eva sees of their layers."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -20,8 +21,8 @@ class Task(NamedTuple):
 
     Attributes:
         initialize: from a key and widths, the first layers.
-        signals: from layers and inputs, the inputs of every layer and the outputs of the last; a bias may have a row for
-            each sample.
+        signals: from layers and inputs, the inputs of every layer and the outputs of the last; a bias may have a row
+            for each sample.
         loss: from outputs and targets, the loss of each sample.
     """
 
@@ -46,7 +47,7 @@ class Vectors(NamedTuple):
 
 def normal_layers(key: jax.Array, widths: Sequence[int]) -> tuple[Layer, ...]:
     """Kernels of variance 2 / inputs (He et al., 2015) and biases of zero."""
-    draw, pairs = jax.nn.initializers.he_normal(), list(zip(widths[:-1], widths[1:], strict=True))
+    draw, pairs = jax.nn.initializers.he_normal(), list(itertools.pairwise(widths))
     keys = jax.random.split(key, len(pairs))
     return tuple(
         Layer(draw(k, pair, jnp.float32), jnp.zeros(pair[1], jnp.float32)) for k, pair in zip(keys, pairs, strict=True)

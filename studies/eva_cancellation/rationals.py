@@ -33,13 +33,17 @@ def closed_form(G: np.ndarray, a: np.ndarray, b: np.ndarray, gamma: Fraction) ->
     return (G - c * np.outer(b, a)) / gamma
 
 
+def rational(x: Fraction) -> flint.fmpq:
+    """The same number."""
+    return flint.fmpq(x.numerator, x.denominator)
+
+
 def dense_solve(G: np.ndarray, a: np.ndarray, b: np.ndarray, gamma: Fraction) -> np.ndarray:
     """(b b^T (x) a a^T + gamma I)^{-1} vec(G), by elimination on the matrix of order m n."""
     v = np.outer(b, a).ravel()
     size = len(v)
-    exact = lambda x: flint.fmpq(x.numerator, x.denominator)
-    C = flint.fmpq_mat([[exact(v[i] * v[j] + (gamma if i == j else 0)) for j in range(size)] for i in range(size)])
-    solution = C.solve(flint.fmpq_mat([[exact(x)] for x in G.ravel()]))
+    C = flint.fmpq_mat([[rational(v[i] * v[j] + (gamma if i == j else 0)) for j in range(size)] for i in range(size)])
+    solution = C.solve(flint.fmpq_mat([[rational(x)] for x in G.ravel()]))
     values = [Fraction(int(solution[i, 0].p), int(solution[i, 0].q)) for i in range(size)]
     return np.array(values, object).reshape(G.shape)
 

@@ -90,5 +90,5 @@ def settings_for(options: Options) -> Settings:
     if options.quick:
         hidden = (("classes", (64, 64)), ("images", (64, 16, 64)))
         return Settings(data, options.data, images, pixels, hidden, 300, (128,), 64, 400)
-    hidden = (("classes", (128, 128)), ("images", (256, 64, 16, 64, 256)))
-    return Settings(data, options.data, images, pixels, hidden, 800, (128, 512), 256, 1500)
+    hidden = (("classes", (128, 128)), ("images", (128, 32, 16, 32, 128)))
+    return Settings(data, options.data, images, pixels, hidden, 500, (128, 512), 256, 1200)

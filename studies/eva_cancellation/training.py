@@ -47,8 +47,8 @@ def train(
 ) -> dict[str, jax.Array]:
     """Momentum over Eva's directions, clipped, for the minibatches of an order ``[steps, batch]``.
 
-    b is multiplied by the scale: by 1 it is as coded, by the size of the batch it is that by sample, and by 0 there is no
-    correction, and P is G / gamma. The learning rate falls to zero as a straight line.
+    b is multiplied by the scale: by 1 it is as coded, by the size of the batch it is that by sample, and by 0 there is
+    no correction, and P is G / gamma. The learning rate falls to zero as a straight line.
 
     Args:
         params: the first ones.
@@ -92,7 +92,7 @@ def training_run(settings: Settings, task: str, method: str, batch: int, seed: i
     inputs, targets = data_of(task, settings.folder, settings.images)
     chosen = minibatches(len(inputs), batch, seed)
     order = np.stack([next(chosen) for _ in range(settings.steps)])
-    scale = dict(zip(METHODS, (1.0, 0.0, float(batch)), strict=True))[method]
+    scale = (1.0, 0.0, float(batch))[METHODS.index(method)]
     with jax.enable_x64(False):
         params = TASKS[task].initialize(jax.random.key(seed), settings.widths(task))
         found = train(params, inputs, targets, np.int32(order), np.float32(scale), task=task)
@@ -119,7 +119,7 @@ def measure_training(cases: Sequence[Mapping[str, Any]], settings: Settings) -> 
 
 @partial(jax.jit, static_argnames="steps")
 def interpolate(params: tuple[Layer, ...], inputs: jax.Array, targets: jax.Array, steps: int) -> dict[str, jax.Array]:
-    """Adam on all samples in every step; of each step the loss, and of each layer the squares of a and b, b by sample."""
+    """Adam on all samples in every step: the loss, and for each layer |a|^2 and |b|^2, b by sample."""
     optimizer = optax.adam(optax.cosine_decay_schedule(ADAM, steps))
 
     def step(carry: Any, _: None) -> Any:

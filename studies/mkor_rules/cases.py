@@ -1,4 +1,4 @@
-"""The grid: one step, many steps, the stabilizer, the released recursion by format, the lemma, and what is not finite."""
+"""The grid: single steps, streams, the stabilizer, the released recursion by format, the lemma, what is not finite."""
 
 import enum
 from collections.abc import Iterator
@@ -70,7 +70,15 @@ def grid(options: Options) -> Iterator[dict[str, Any]]:
         yield {"part": Part.STEP.value, "gamma": gamma, "log_gain": gain, "n": 8, "seed": 0}
     for rule, stream, seed in product(RULES, STREAMS, range(3)):
         for t in range(0, steps + 1, steps // 40):
-            yield {"part": Part.TRACK.value, "rule": rule, "stream": stream, "n": n, "steps": steps, "seed": seed, "t": t}
+            yield {
+                "part": Part.TRACK.value,
+                "rule": rule,
+                "stream": stream,
+                "n": n,
+                "steps": steps,
+                "seed": seed,
+                "t": t,
+            }
     for gamma, stream, start, weight in product(GAMMAS, STREAMS[:2], STARTS, WEIGHTS):
         yield {
             "part": Part.STABILIZER.value,

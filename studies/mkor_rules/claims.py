@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable
 from statistics import median
-from typing import Any
 
 from precond_lab.study import Claim, Judgement, Row, Status
 
@@ -24,7 +23,7 @@ def of(rows: Iterable[Row], part: Part, **axes: object) -> list[Row]:
 
 
 def factor(gamma: float) -> float:
-    """gamma + gamma^-3, by which the printed rule multiplies a direction of large s."""
+    """Gamma + gamma^-3, by which the printed rule multiplies a direction of large s."""
     return gamma + gamma**-3
 
 
@@ -56,8 +55,8 @@ def inverts(rows: list[Row]) -> Judgement:
     return _settle(
         worst <= 1e-9,
         f"At s = {one['s']:.3g} one step multiplies j^T J j by {one['printed_factor']:.3f} as printed and by "
-        f"{one['true_factor']:.3f} in the inverse of gamma C + (1 - gamma) j j^T; at {wrong} of {len(found)} sizes of s it "
-        f"grows where the inverse shrinks.",
+        f"{one['true_factor']:.3f} in the inverse of gamma C + (1 - gamma) j j^T; at {wrong} of {len(found)} sizes "
+        "of s it grows where the inverse shrinks.",
     )
 
 
@@ -73,8 +72,8 @@ def stabilizer(*starts: float) -> Callable[[list[Row]], Judgement]:
             above = [row for row in here if row["weight_over_bound"] > 1]
             wrong += sum(not row["bounded"] for row in below) + sum(row["bounded"] for row in above)
             figures.append(
-                f"gamma = {gamma}, bound {1 / factor(gamma):.4f}: {sum(r['bounded'] for r in below)} of {len(below)} runs "
-                f"below it bounded, {sum(r['bounded'] for r in above)} of {len(above)} above it"
+                f"gamma = {gamma}, bound {1 / factor(gamma):.4f}: {sum(r['bounded'] for r in below)} of "
+                f"{len(below)} runs below it bounded, {sum(r['bounded'] for r in above)} of {len(above)} above it"
             )
         return _settle(wrong == 0, f"{'; '.join(figures)}.")
 
@@ -100,8 +99,8 @@ def directions(rows: list[Row]) -> Judgement:
     largest = median(row["largest"] for row in last_rows(rows, "printed", "noisy"))
     return _settle(
         all(cosines["printed"][stream] < 0.1 < cosines["released"][stream] for stream in ("constant", "noisy")),
-        f"Median cosine of J g to the inverse applied to g after {of(rows, Part.TRACK)[0]['steps']} steps, {figures}; the "
-        f"largest entry of the printed J is {largest:.0e}.",
+        f"Median cosine of J g to the inverse applied to g after {of(rows, Part.TRACK)[0]['steps']} steps, "
+        f"{figures}; the largest entry of the printed J is {largest:.0e}.",
     )
 
 
@@ -115,8 +114,8 @@ def spectrum(rows: list[Row]) -> Judgement:
     last = max(tight)
     return _settle(
         low >= 1 - 1e-9 and high <= 1 + 1e-12,
-        f"The least eigenvalue times 20 + |v|^2 is at least {low:.6f}, the largest eigenvalue at most {high:.12g}; 1 over "
-        f"the former comes to {tight[last]:.4f} at |v|^2 = {2**last:.0f}.",
+        f"The least eigenvalue times 20 + |v|^2 is at least {low:.6f}, the largest eigenvalue at most {high:.12g}; "
+        f"1 over the former comes to {tight[last]:.4f} at |v|^2 = {2**last:.0f}.",
     )
 
 
@@ -207,10 +206,11 @@ def answer(rows: list[Row]) -> str:
         f"{threshold(rows, format):.0f} in {format}" for format in ("float16", "bfloat16", "int8", "float8_e4m3fn")
     )
     return (
-        f"No: as printed a direction that is hit again grows by {factor(CODED):.3f} a step where the inverse shrinks, and "
-        f"the preconditioned gradient ends at a cosine of {cosine['printed']:.2f} to the right one. The released recursion "
-        f"is another algorithm, damped by its blend with the identity: cosine {cosine['released']:.2f}, condition number at "
-        f"most 20 + |v|^2, and J stayed positive definite up to |v|^2 of {kept}."
+        f"No: as printed a direction that is hit again grows by {factor(CODED):.3f} a step where the inverse "
+        f"shrinks, and the preconditioned gradient ends at a cosine of {cosine['printed']:.2f} to the right one. "
+        "The released recursion is another algorithm, damped by its blend with the identity: cosine "
+        f"{cosine['released']:.2f}, condition number at most 20 + |v|^2, and J stayed positive definite up to |v|^2 "
+        f"of {kept}."
     )
 
 
@@ -218,73 +218,72 @@ def _claim(name: str, sentence: str, judge: Callable[[list[Row]], Judgement], so
     return Claim(name, sentence, source, judge)
 
 
-_TABLE: tuple[tuple[Any, ...], ...] = (
-    (
+CLAIMS = (
+    _claim(
         "E16",
-        "One step of the printed rule multiplies j^T J j by gamma + (1 - gamma) s / (gamma^2 (1 + gamma (1 - gamma) s)), "
-        "which tends to gamma + gamma^-3 > 1 as s = j^T J j grows.",
+        "One step of the printed rule multiplies j^T J j by gamma + (1 - gamma) s / (gamma^2 (1 + gamma (1 - "
+        "gamma) s)), which tends to gamma + gamma^-3 > 1 as s = j^T J j grows.",
         growth,
     ),
-    (
+    _claim(
         "E16-inverse",
         "The printed rule is the inverse of gamma C + (1 - gamma) j j^T.",
         inverts,
         f"{MKOR}, eq. 5 and 6, algorithm 1",
     ),
-    (
+    _claim(
         "E16-stabilizer",
-        "From a large J the stabilizer zeta J + (1 - zeta) I bounds the printed rule if and only if zeta < 1 / (gamma + "
-        "gamma^-3).",
+        "From a large J the stabilizer zeta J + (1 - zeta) I bounds the printed rule if and only if zeta < 1 / "
+        "(gamma + gamma^-3).",
         stabilizer(1000.0),
     ),
-    ("E16-stabilizer-identity", "So it does from J = I.", stabilizer(1.0)),
-    (
+    _claim("E16-stabilizer-identity", "So it does from J = I.", stabilizer(1.0)),
+    _claim(
         "E16-direction",
-        "Where vectors have a mean, the printed rule's preconditioned gradient ends nearly orthogonal to the right one, "
-        "below a cosine of 0.1, and the released recursion's does not.",
+        "Where vectors have a mean, the printed rule's preconditioned gradient ends nearly orthogonal to the right "
+        "one, below a cosine of 0.1, and the released recursion's does not.",
         directions,
     ),
-    (
+    _claim(
         "E17-spectrum",
         "In exact arithmetic the released recursion keeps every eigenvalue of J between 1 / (20 + |v|^2) and 1.",
         spectrum,
     ),
-    (
+    _claim(
         "E17",
-        "In 16 bits J first ceases to be positive definite at a u (20 + |v|^2) between 0.5 and 8, whether every operation "
-        "on arrays is rounded or J alone when it is stored.",
+        "In 16 bits J first ceases to be positive definite at a u (20 + |v|^2) between 0.5 and 8, whether every "
+        "operation on arrays is rounded or J alone when it is stored.",
         transition,
     ),
-    ("E17-every", "Beyond u (20 + |v|^2) = 8 it does so in every run.", always_lost),
-    (
+    _claim("E17-every", "Beyond u (20 + |v|^2) = 8 it does so in every run.", always_lost),
+    _claim(
         "E18",
-        "One step's error from quantized inputs is at most (gamma + 4 (1 - gamma) / gamma^2 m^3 d^2) epsilon, but for terms "
-        "of second order: 2u of the bound.",
+        "One step's error from quantized inputs is at most (gamma + 4 (1 - gamma) / gamma^2 m^3 d^2) epsilon, but "
+        "for terms of second order: 2u of the bound.",
         lemma_holds,
         f"{MKOR}, lemma 3.3.2",
     ),
-    (
+    _claim(
         "E18-vacuous",
         "At d of 1024 or more the error is below 1e-4 of that bound, with entries m of one or ten.",
         lemma_is_vacuous(1.0, 10.0),
     ),
-    ("E18-vacuous-small", "So it is with entries of at most 0.1.", lemma_is_vacuous(0.1)),
-    (
+    _claim("E18-vacuous-small", "So it is with entries of at most 0.1.", lemma_is_vacuous(0.1)),
+    _claim(
         "E19",
         "NaN passes the stabilizers, the printed one and the released test for entries above 2.",
         poisoned(("printed blend", "released reset"), "nan", caught=False),
         CODE,
     ),
-    (
+    _claim(
         "E19-infinity",
         "The released test catches an infinity.",
         poisoned(("released reset",), "infinity", caught=True),
         CODE,
     ),
-    (
+    _claim(
         "E19-finite",
         "A test whether all entries are finite catches NaN.",
         poisoned(("reset unless finite",), "nan", caught=True),
     ),
 )
-CLAIMS = tuple(_claim(*row) for row in _TABLE)

@@ -40,8 +40,10 @@ def draw_step(figure: Any, table: list[dict]) -> None:
     panel.plot(x, [row["true_factor"] for row in found], "s-", color="#0072B2", label=rf"inverse, $\gamma$ = {CODED}")
     panel.axhline(1, color="black", linewidth=0.9)
     panel.axhline(factor(CODED), color="#D55E00", linewidth=0.9, linestyle=":")
-    panel.text(1.2e-3, factor(CODED) + 0.05, rf"$\gamma + \gamma^{{-3}}$ = {factor(CODED):.3f}", color="#D55E00", fontsize=9)
-    panel.text(1.2e-3, 1.04, "grows above, shrinks below", color=QUIET, fontsize=9)
+    panel.text(
+        1.2e-3, factor(CODED) + 0.05, rf"$\gamma + \gamma^{{-3}}$ = {factor(CODED):.3f}", color="#D55E00", fontsize=9
+    )
+    panel.text(8e2, 1.04, "grows above, shrinks below", color=QUIET, fontsize=9)
     panel.set_xscale("log")
     panel.set_ylim(0, 2.6)
     panel.set_xlabel(r"$s = j^T J j$")
@@ -119,11 +121,11 @@ def draw_stabilizer(figure: Any, table: list[dict]) -> None:
     handles = []
     for panel, start in zip(panels, starts, strict=True):
         handles = []
-        for gamma, marker in zip(GAMMAS, "o^s", strict=True):
+        for gamma, marker, size in zip(GAMMAS, "o^s", (10, 7, 4), strict=True):
             found = [r for r in table if (r["gamma"], r["start"], r["stream"]) == (gamma, start, STREAMS[1])]
             found.sort(key=lambda row: row["zeta"])
             x, y = [row["weight_over_bound"] for row in found], [row["late"] for row in found]
-            handles.append(panel.plot(x, y, marker=marker, label=rf"$\gamma$ = {gamma}")[0])
+            handles.append(panel.plot(x, y, marker=marker, markersize=size, label=rf"$\gamma$ = {gamma}")[0])
         panel.axvline(1, color="black", linewidth=0.9)
         panel.set_yscale("log")
         panel.set_xlim(min(WEIGHTS) - 0.05, max(WEIGHTS) + 0.05)
@@ -162,17 +164,25 @@ def draw_survival(figure: Any, table: list[dict]) -> None:
     half = (energies[1] - energies[0]) / 2 if len(energies) > 1 else 0.5
     extent = (energies[0] - half, energies[-1] + half, len(names) - 0.5, -0.5)
     image = panel.imshow(grid, cmap="RdYlBu", vmin=0, vmax=1, aspect="auto", extent=extent)
+    drawn = {1: False, 8: False}
     for place, name in enumerate(names):
         first = next(row for row in table if row["carried"] == name)
         unit = first["energy_in_u"] / (20 + 2 ** first["log_energy"])
         for level, line in ((1, "-"), (8, ":")):
             if energies[0] <= (x := math.log2(max(level / unit - 20, 1e-9))) <= energies[-1]:
-                panel.plot([x, x], [place - 0.45, place + 0.45], line, color="black", linewidth=2)
+                style = {
+                    "color": "black",
+                    "linewidth": 2,
+                    "label": f"u (20 + |v|^2) = {level}" if not drawn[level] else None,
+                }
+                panel.plot([x, x], [place - 0.45, place + 0.45], line, **style)
+                drawn[level] = True
     panel.set_yticks(range(len(names)), names)
     ticks = [e for e in energies if e % 2 == 0]
     panel.set_xticks(ticks, [f"$2^{{{e:.0f}}}$" for e in ticks])
     panel.set_xlabel(r"$|v|^2$")
     panel.grid(visible=False)
+    panel.legend(loc="upper left", bbox_to_anchor=(0.0, -0.14), ncols=2, fontsize=9)
     figure.colorbar(image, ax=panel, label="share of runs in which J stays definite")
 
 
@@ -214,51 +224,53 @@ FIGURES = (
     _figure(
         "step",
         "One step grows where it should shrink",
-        "What one update does to the direction j that it is made of. A curvature that is seen again must make the inverse "
-        "smaller along it; the printed rule makes it larger once s is above one or so. Lines through the marks: the law.",
+        "What one update does to the direction j that it is made of. A curvature that is seen again must make the "
+        "inverse smaller along it; the printed rule makes it larger once s is above one or so. Lines through the "
+        "marks: the law.",
         step_table,
         draw_step,
     ),
     _figure(
         "growth",
         "The printed rule along a stream",
-        "Largest entry of J in float64 from J = I at gamma = 0.95, median of three seeds; the broad line is (gamma + "
-        "gamma^-3)^t. The published stabilizer, blended with zeta = 0.9 above a norm of 2, only slows it. The true inverse "
-        "winds up in directions that are not excited. The released recursion stays below one.",
+        "Largest entry of J in float64 from J = I at gamma = 0.95, median of three seeds; the broad line is (gamma "
+        "+ gamma^-3)^t. The published stabilizer, blended with zeta = 0.9 above a norm of 2, only slows it. The "
+        "true inverse winds up in directions that are not excited. The released recursion stays below one.",
         track_table,
         draw_growth,
     ),
     _figure(
         "cosine",
         "The direction that comes of it",
-        "Cosine of J g to C^{-1} g, C the average gamma C + (1 - gamma) j j^T that the rule is said to invert, median over 32 "
-        "gradients with the mean of the stream and three seeds.",
+        "Cosine of J g to C^{-1} g, C the average gamma C + (1 - gamma) j j^T that the rule is said to invert, "
+        "median over 32 gradients with the mean of the stream and three seeds.",
         track_table,
         draw_cosine,
     ),
     _figure(
         "stabilizer",
         "What the stabilizer bounds",
-        "Norm of the printed rule's J in the last quarter of a run, noisy stream, by zeta relative to the claimed bound. From "
-        "a large J the bound is sharp; from J = I, with gamma = 0.99, the rule does not reach the sizes at which it grows.",
+        "Norm of the printed rule's J in the last quarter of a run, noisy stream, by zeta relative to the claimed "
+        "bound. From a large J the bound is sharp; from J = I, with gamma = 0.99, the rule does not reach the "
+        "sizes at which it grows.",
         stabilizer_table,
         draw_stabilizer,
     ),
     _figure(
         "survival",
         "Where the released recursion stays positive definite",
-        "Share of runs, over two streams and all seeds, in which no J that was looked at had an eigenvalue of zero or less. "
-        "Rounded: every operation on arrays, with sums and scalars in float32; stored: J alone, once a step, as the 8-bit "
-        "formats are. Black: u (20 + |v|^2) = 1 (full) and 8 (dotted).",
+        "Share of runs, over two streams and all seeds, in which no J that was looked at had an eigenvalue of zero "
+        "or less. Rounded: every operation on arrays, with sums and scalars in float32; stored: J alone, once a "
+        "step, as the 8-bit formats are. Black: u (20 + |v|^2) = 1 (full) and 8 (dotted).",
         survival_table,
         draw_survival,
     ),
     _figure(
         "lemma",
         "The lemma on quantization",
-        "One step of the printed rule in bfloat16. Left: the error over the bound of lemma 3.3.2; circles: drawn J, squares: "
-        "all entries at their largest, triangles: worst of many small draws. Right: for drawn J the bound passes J itself "
-        "where the error stays at a unit roundoff.",
+        "One step of the printed rule in bfloat16. Left: the error over the bound of lemma 3.3.2; circles: drawn "
+        "J, squares: all entries at their largest, triangles: worst of many small draws. Right: for drawn J the "
+        "bound passes J itself where the error stays at a unit roundoff.",
         lemma_table,
         draw_lemma,
     ),

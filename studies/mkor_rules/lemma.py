@@ -18,7 +18,7 @@ def step(J: np.ndarray, j: np.ndarray, gamma: float) -> np.ndarray:
     return gamma * J + c[..., None, None] * w[..., :, None] * w[..., None, :]
 
 
-def allowed(gamma: float, entry: np.ndarray, d: int, error: np.ndarray) -> np.ndarray:
+def allowed(gamma: float, entry: Any, d: int, error: Any) -> Any:
     """(gamma + 4 (1 - gamma) / gamma^2 m^3 d^2) epsilon, with m the largest entry and epsilon the largest error."""
     return (gamma + 4 * (1 - gamma) / gamma**2 * entry**3 * d**2) * error
 
@@ -31,7 +31,7 @@ def definite(rng: np.random.Generator, d: int, entry: float) -> tuple[np.ndarray
 
 
 def aligned(d: int, entry: float, u: float) -> tuple[np.ndarray, np.ndarray]:
-    """All entries just below the middle of a power of two and its next: each is rounded down, by u relative to itself."""
+    """All entries just below the middle of a power of two and its next: each is rounded down, by u of itself."""
     x = 2.0 ** np.floor(np.log2(entry)) * (1 + u * (1 - 2.0**-12))
     return np.full((d, d), x), np.full(d, x)
 
@@ -43,7 +43,7 @@ def measure_lemma(case: Mapping[str, Any]) -> Mapping[str, Any]:
         case: of the grid.
 
     Returns:
-        That ratio, the largest of all trials; the error over the largest entry of the result; and the allowance over it.
+        That ratio, the largest of all trials; the error over the largest entry of the result; the allowance over it.
     """
     d, entry, format = case["d"], case["entry"], case["format"]
     u = pl.formats.named(format).unit_roundoff
@@ -54,7 +54,7 @@ def measure_lemma(case: Mapping[str, Any]) -> Mapping[str, Any]:
     quantized = [np.asarray(pl.round_to(x, format), np.float64) for x in (J, j)]
     error = max(np.abs(x - q).max() for x, q in zip((J, j), quantized, strict=True))
     largest = max(np.abs(J).max(), np.abs(j).max())
-    exact, found = step(J, j, CODED), step(*quantized, CODED)
+    exact, found = step(J, j, CODED), step(quantized[0], quantized[1], CODED)
     return _figures(np.abs(found - exact).max(), allowed(CODED, largest, d, error), np.abs(exact).max())
 
 
@@ -72,8 +72,8 @@ def _searched(rng: np.random.Generator, case: Mapping[str, Any], u: float) -> Ma
     found = step(J + error * signs, j + error * rng.choice([-1.0, 1.0], (trials, d)), CODED)
     apart = np.abs(found - exact).max(axis=(1, 2))
     largest = np.maximum(np.abs(J).max(axis=(1, 2)), np.abs(j).max(axis=1))
-    worst = int(np.argmax(apart / allowed(CODED, largest, d, np.float64(error))))
-    return _figures(apart[worst], allowed(CODED, largest[worst], d, np.float64(error)), np.abs(exact[worst]).max())
+    worst = int(np.argmax(apart / allowed(CODED, largest, d, error)))
+    return _figures(apart[worst], allowed(CODED, largest[worst], d, error), np.abs(exact[worst]).max())
 
 
 def _figures(apart: float, allowance: Any, size: float) -> Mapping[str, Any]:

@@ -29,7 +29,8 @@ def bound(gamma: float) -> float:
 def one_step(J: jax.Array, j: jax.Array, gamma: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """j^T J j, and what it becomes of by the printed rule and by the correct one."""
     found = [
-        update(Dense(J), j, gamma, 1 - gamma).P for update in (mkor.printed.update, rank_one.METHODS["symmetric"].update)
+        update(Dense(J), j, gamma, 1 - gamma).P
+        for update in (mkor.printed.update, rank_one.METHODS["symmetric"].update)
     ]
     return j @ J @ j, j @ found[0] @ j, j @ found[1] @ j
 
@@ -74,7 +75,7 @@ def track(rule: str, name: str, n: int, steps: int, seed: int) -> np.ndarray:
     """J after every step, from J = I: ``[steps + 1, n, n]``."""
     recursion, V = RULES[rule], stream(name, steps, n, seed)
     with jax.enable_x64(True):
-        start = recursion.start(np.ones(n))
+        start = recursion.start(jnp.ones(n, np.float64))
         _, states = _run(rule, start, V, np.float64(CODED))
         return np.concatenate([np.asarray(start.P)[None], np.asarray(states.P)])
 
@@ -91,8 +92,8 @@ def measure_track(cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
         cases: of one rule and stream.
 
     Returns:
-        For each: the largest entry of J, its condition number, and the median cosine of J g to C^{-1} g over gradients g
-        like the vectors of the stream, C the average that the rule is said to invert.
+        For each: the largest entry of J, its condition number, and the median cosine of J g to C^{-1} g over gradients
+        g with the mean of the stream, C the average that the rule is said to invert.
     """
     found = []
     for case in cases:
@@ -175,7 +176,9 @@ def measure_poison(cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
         J = np.eye(case["n"], dtype=np.float32)
         J[0, 0] = {"nan": np.nan, "infinity": np.inf}[case["poison"]]
         at_once = stabilizer(J)
-        last, _ = jax.jit(partial(rank_one.run, mkor.stabilized(rule, stabilizer)))(Dense(J), V, np.float32(CODED))
+        last, _ = jax.jit(partial(rank_one.run, mkor.stabilized(rule, stabilizer)))(
+            Dense(jnp.asarray(J)), V, np.float32(CODED)
+        )
         found.append({
             "caught": bool(np.isfinite(at_once).all()),
             "finite_at_the_end": bool(np.isfinite(last.P).all()),

@@ -5,6 +5,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import precond_lab as pl
@@ -33,7 +34,12 @@ def program(format: str, mode: str, every: int) -> Callable:
         run = pl.emulate(partial(rank_one.run, mkor.released, every=every), wide if format == "float32" else roles)
     else:
         run = partial(rank_one.run, mkor.released, every=every, store=store_of(format))
-    return jax.jit(jax.vmap(lambda start, V, beta: run(start, V, beta)[1].P, (None, 0, None)))
+
+    def kept(start: Any, V: jax.Array, beta: jax.Array) -> jax.Array:
+        states: Any = run(start, V, beta)[1]
+        return states.P
+
+    return jax.jit(jax.vmap(kept, (None, 0, None)))
 
 
 def store_of(format: str) -> Callable[[jax.Array], jax.Array]:
@@ -56,15 +62,15 @@ def measure_all(cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
     Returns:
         For each: whether a J that was looked at had an eigenvalue of zero or less, or was not finite; the least and the
-        largest eigenvalue of all of them; the least times 20 + |v|^2, which the law says is at least one; the asymmetry;
-        and u (20 + |v|^2).
+        largest eigenvalue of all of them; the least times 20 + |v|^2, which the law says is at least one; the
+        asymmetry; and u (20 + |v|^2).
     """
     first = cases[0]
     n, steps, format = first["n"], first["steps"], first["format"]
     wide, found = format == "float64", []
     dtype = np.float64 if wide else np.float32
     with jax.enable_x64(wide):
-        run, start = program(format, first["mode"], steps // CHECKS), mkor.released.start(np.ones(n, dtype))
+        run, start = program(format, first["mode"], steps // CHECKS), mkor.released.start(jnp.ones(n, dtype))
         for begin in range(0, len(cases), BATCH):
             some = cases[begin : begin + BATCH]
             filled = [some[min(k, len(some) - 1)] for k in range(BATCH)]  # a full batch always: no second compilation

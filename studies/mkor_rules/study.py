@@ -35,8 +35,8 @@ STUDY = Study(
     name="mkor_rules",
     version=1,
     question=(
-        "Does MKOR's printed update follow the inverse that it stands for, and in which number formats does the released "
-        "recursion stay positive definite?"
+        "Does MKOR's printed update follow the inverse that it stands for, and in which number formats does the "
+        "released recursion stay positive definite?"
     ),
     grid=grid,
     measure=measure,

@@ -83,7 +83,8 @@ def measure_windup(cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         cases: of one form, format, arithmetic, size, number of steps, decay and cure; they differ in stream and seed.
 
     Returns:
-        The first step with an entry that is not finite, or None, and its law; the first with a matrix that float64 cannot
+        The first step with an entry that is not finite, or None, and its law; the first with a matrix that float64
+        cannot
         prove to be positive definite, and the law of that; the largest entry before.
     """
     first = cases[0]

@@ -13,7 +13,7 @@ from .definiteness import outcome, signs
 from .programs import inverses, run_all, started
 from .survival import chunks
 
-BATCH = 16
+BATCH = 9
 WINDOW = (8.0, 0.25)
 """The growth is fitted while the relative antisymmetric part is between so many roundoffs and this number."""
 
@@ -42,9 +42,9 @@ def runs(cases: Sequence[Mapping[str, Any]], every: int) -> tuple[np.ndarray, np
     if first["start"] == "asymmetric":
         amount = 2 * ROUNDOFF[format]
         tilted = [gallery.asymmetric(n, condition=2.0, amount=amount, seed=c["seed"]) for c in cases]
-        state = state._replace(P=np.float32(tilted))
+        state = state._replace(P=np.array(tilted, np.float32))
     V = np.array([np.random.default_rng(c["seed"]).standard_normal((c["steps"], n)) for c in cases])
-    beta = np.float32([c["beta"] for c in cases])
+    beta = np.array([c["beta"] for c in cases], np.float32)
     states = run_all(form, format, first["arithmetic"], state, V, beta, np.float32(1) - beta, every)
     P = inverses(form, states)
     with np.errstate(invalid="ignore", over="ignore"):

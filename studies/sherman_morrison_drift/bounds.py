@@ -29,9 +29,9 @@ def candidates(kind: str, format: str, n: int, count: int, seed: int) -> np.ndar
 
     Args:
         kind: "rotated": random eigenvectors. "graded": D M D with such an M and D of powers of two, all entries normal
-            numbers. "underflow": the same with entries below the normal range. "adversarial": I - (1 - m) x x^T / n with
-            a vector x of signs and a small m, every entry moved next to the midpoint from which rounding takes most
-            from x^T P x.
+            numbers. "underflow": the same with entries below the normal range. "adversarial": multiples of
+            I - (1 - m) x x^T / n with a vector x of signs and a small m, every entry moved next to the midpoint from
+            which rounding takes most from x^T P x.
         format: of storage.
         n: order.
         count: of matrices.
@@ -182,15 +182,16 @@ def _refined(format: str) -> Any:
     def solve(A: jax.Array, u: jax.Array, v: jax.Array, b: jax.Array) -> jax.Array:
         return refined_sherman_morrison_solve(A, elimination(A), u, v, b, steps=REFINEMENTS).iterates
 
-    carrier = {"carrier": "float32"} if format == "float32" else {}
-    return jax.jit(emulate(jax.vmap(solve), Arithmetic(format, **carrier)))
+    return emulate(jax.vmap(solve), Arithmetic(format, carrier="float32" if format == "float32" else "auto"))
 
 
 def measure_refinement(cases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Backward errors of Sherman and Morrison's solution before and after refinements.
 
-    A = Q (I - (1 - 1/kappa) x x^T) for a random orthogonal Q and a random unit vector x, and the update makes Q of it: the
-    matrix before is ill conditioned, that after is as well conditioned as can be, and so is the solution. All are stored
+    A = Q (I - (1 - 1/kappa) x x^T) for a random orthogonal Q and a random unit vector x, and the update makes Q of
+    it: the
+    matrix before is ill conditioned, that after is as well conditioned as can be, and so is the solution. All are
+    stored
     in the format first.
 
     Args:

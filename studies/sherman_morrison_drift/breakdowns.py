@@ -52,7 +52,8 @@ def graded_is_benign(rows: list[Row]) -> Judgement:
     return settle(
         not bad,
         f"Lost or off by more than a tenth: {len(bad)} of {len(found)} runs in bfloat16 with condition numbers up to "
-        f"{max(row['largest_condition'] for row in found):.1e}; errors of {max(row['error'] for row in found):.2g} at most.",
+        f"{max(row['largest_condition'] for row in found):.1e}; errors of {max(row['error'] for row in found):.2g} "
+        f"at most.",
     )
 
 
@@ -99,7 +100,8 @@ def never_negative(rows: list[Row]) -> Judgement:
     unknown = sum(row["unknown"] for row in found)
     return settle(
         not negative,
-        f"{len(negative)} of {len(found)} runs have one ({', '.join(formats)}); float64 left {unknown} states undecided "
+        f"{len(negative)} of {len(found)} runs have one ({', '.join(formats)}); float64 left {unknown} states "
+        f"undecided "
         "that are semidefinite by construction.",
     )
 
@@ -127,9 +129,12 @@ def ud_before_potter(rows: list[Row]) -> Judgement:
         if where in potter:
             ratios.append((typical(cell, "error") / typical(potter[where], "error"), where))
     worst, where = max(ratios)
+    sixteen = max(ratio for ratio, (format, *_) in ratios if format in SIXTEEN)
     return settle(
         worst <= 1,
-        f"At most {worst:.2f} times it ({where[0]}, {where[1]}, condition {where[2]:.3g}), {median(r for r, _ in ratios):.2f} "
+        f"In 16 bits at most {sixteen:.2f} times it, in all {worst:.2f} ({where[0]}, {where[1]}, condition "
+        f"{where[2]:.3g}), "
+        f"{median(r for r, _ in ratios):.2f} "
         f"in the median of {len(ratios)} cells.",
     )
 
@@ -169,7 +174,8 @@ def integers(rows: list[Row]) -> Judgement:
     steps = sorted(row["first_loss"] or math.inf for row in of(bare, condition=2e2))
     return settle(
         all(map(lost, bare)) and not any(map(lost, scaled)),
-        f"Lost: {_share(bare)} with one scale for all, at 2e2 in steps {', '.join(map(str, steps))}; {_share(scaled)} with "
+        f"Lost: {_share(bare)} with one scale for all, at 2e2 in steps {', '.join(map(str, steps))}; "
+        f"{_share(scaled)} with "
         f"the diagonal apart, whose error is {max(row['error'] for row in scaled):.2g} at most.",
     )
 

@@ -3,6 +3,7 @@
 import enum
 import math
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -68,12 +69,16 @@ BLENDS = {"blending": 2.0**-4, "weak blending": 2.0**-5}
 """What is taken of the identity in every step by the cures of these names: more than 1 - beta = 0.05, and less."""
 
 
+@cache
 def stagnation_law(steps: int, format: str) -> float:
     """The relative error of P after so many steps of C <- C + v v^T with independent normal v, for n much below them.
 
-    To first order a diagonal entry of P is 1 / m and a step takes v_i^2 / m of it, relatively. Rounding to nearest makes
-    of v_i^2 the next multiple of 2 d m, where d is half the spacing, between u / 2 and u relatively; m grows by the mean of
-    that, (2 d m) sum_k P(v_i^2 > (2 k - 1) d m): by 1 as long as d m is small, by ever less afterwards. The steps before
+    To first order a diagonal entry of P is 1 / m and a step takes v_i^2 / m of it, relatively. Rounding to nearest
+    makes
+    of v_i^2 the next multiple of 2 d m, where d is half the spacing, between u / 2 and u relatively; m grows by
+    the mean of
+    that, (2 d m) sum_k P(v_i^2 > (2 k - 1) d m): by 1 as long as d m is small, by ever less afterwards. The steps
+    before
     add errors of root mean square d / 3^(1/2) that shrink as C grows.
 
     Args:
@@ -108,7 +113,7 @@ LARGEST = {"float16": 65504.0, "bfloat16": 3.39e38, "float32": 3.40e38}
 
 
 def windup_law(beta: float, format: str, blend: float = 0.0) -> int | None:
-    """The step in which x <- (1 - blend) x / beta + blend, from one on, leaves a format; None where it does not grow."""
+    """The step in which x <- (1 - blend) x / beta + blend, from one, leaves a format; None where it does not grow."""
     growth = (1 - blend) / beta
     if growth <= 1:
         return None
@@ -260,13 +265,14 @@ def _runs(n: int, steps: int, beta: float, stream: str, conditions: Iterable[flo
 
 
 def _survival(quick: bool) -> Cases:
-    conditions = [2.0**k for k in (range(2, 27, 2) if quick else range(1, 27))]
     for form, format, arithmetic, stream in product(MAPPED, MAP_FORMATS, ("stored", "computed"), ("rotated", "graded")):
         if arithmetic == "computed" and (format not in {"bfloat16", "float16"} or stream == "graded"):
             continue
         if quick and form not in QUICK.get((format, arithmetic, stream), ()):
             continue
-        for run in _runs(ORDER, STEPS[quick], decay(ORDER), stream, conditions, 2 if quick else 3):
+        sparse = quick or (arithmetic, stream) != ("stored", "rotated")
+        conditions = [2.0**k for k in range(2, 27, 2 if sparse else 1)]
+        for run in _runs(ORDER, STEPS[quick], decay(ORDER), stream, conditions, 2 if sparse else 3):
             yield {"form": form, "format": format, "arithmetic": arithmetic, **run}
 
 

@@ -110,7 +110,8 @@ def refined(rows: list[Row]) -> Judgement:
     return settle(
         worst["backward_1"] <= 10 * u,
         f"At most {worst['backward_1'] / u:.2g} u after one refinement (condition {worst['condition']:.3g}); before it "
-        f"{max(row['backward_0'] for row in found) / u:.2g} u.",
+        f"{max(row['backward_0'] for row in found) / u:.2g} u, after two "
+        f"{max(row['backward_2'] for row in found) / u:.2g} u.",
     )
 
 

@@ -46,7 +46,8 @@ def _sign(P: jax.Array) -> jax.Array:
     """Rump's test (BIT 46, 2006): a Cholesky factor of H - c I exists in floating point only if H is definite.
 
     Likewise, one of H + c I fails to exist only if H is not. H is the symmetric part, scaled to a diagonal near one by
-    powers of two, which is exact; c bounds the backward error of a factor and the rounding of the sum of both triangles.
+    powers of two, which is exact; c bounds the backward error of a factor and the rounding of the sum of both
+    triangles.
     """
     n = P.shape[0]
     S = (P + P.T) / 2

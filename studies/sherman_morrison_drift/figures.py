@@ -15,7 +15,8 @@ from .map_figures import (
 )
 
 KEY = (
-    "Colors: median over seeds of the largest relative error along the run. Red: at least half of the runs lose positive "
+    "Colors: median over seeds of the largest relative error along the run. Red: at least half of the runs lose "
+    "positive "
     "definiteness; orange: some do. Dashed: condition number 1/u. Gray: left to the full form of the study."
 )
 
@@ -30,14 +31,16 @@ FIGURES = (
     Figure(
         "where",
         "The same by what is rounded, and along which axes",
-        f"Left alone by rotation, floating formats carry any condition number, and int8 none but with its diagonal apart. {KEY}",
+        f"Left alone by rotation, floating formats carry any condition number, and int8 none but with its diagonal "
+        f"apart. {KEY}",
         where_table,
         draw_map,
     ),
     Figure(
         "ranking",
         "Fixes, ranked",
-        "Median of the largest relative error of P; forms in the order of survival and error in bfloat16. Red crosses: at "
+        "Median of the largest relative error of P; forms in the order of survival and error in bfloat16. Red "
+        "crosses: at "
         "least half of the runs lose positive definiteness.",
         ranking_table,
         draw_ranking,
@@ -52,7 +55,8 @@ FIGURES = (
     Figure(
         "tilt",
         "How the antisymmetric part grows",
-        "What is exactly symmetric is not drawn. A form that reads one triangle, or both products, has nothing that grows.",
+        "What is exactly symmetric is not drawn. A form that reads one triangle, or both products, has nothing that "
+        "grows.",
         tilt_table,
         draw_tilt,
     ),
@@ -73,7 +77,8 @@ FIGURES = (
     Figure(
         "bounds",
         "Certificates and bounds",
-        "What a certificate promises is kept: no bar reaches the line. The order bound is attained; the forward error bound "
+        "What a certificate promises is kept: no bar reaches the line. The order bound is attained; the forward "
+        "error bound "
         "holds but is far off; one refinement cures the instability of the formula.",
         bounds_table,
         draw_bounds,

@@ -8,28 +8,29 @@ from .cases import ROUNDOFF, STAGNANT, STAGNATION_STEPS, TILT_STEPS, Part, stagn
 from .rows import cells, of, typical
 
 COLORS = {"float32": "#0072B2", "float16": "#D55E00", "bfloat16": "#009E73"}
-MARKS = {"gain": "o", "outer": "s", "none": "D"}
+MARKS = {"gain": "o", "outer": "s"}
 FORMS = {
-    "gain": ("#B91C1C", "gain: k w^T"),
-    "outer": ("#EA580C", "w w^T, P not symmetric before"),
-    "both_sided": ("#2563EB", "both P v and v^T P"),
-    "symmetric": ("#15803D", "mirrored triangle"),
+    "gain": ("#B91C1C", "gain: $k w^T$"),
+    "outer": ("#EA580C", "$w w^T$, P not symmetric before"),
+    "both_sided": ("#2563EB", "both $P v$ and $v^T P$"),
+    "symmetric": ("#15803D", "mirrored triangle: zero"),
 }
 
 
 def losses_table(rows: list[Row]) -> list[dict]:
     """Steps of first losses and of overflows, beside their laws."""
-    table = []
-    for row in of(rows, Part.ASYMMETRY, arithmetic="computed"):
-        if row["form"] in MARKS and row["first_loss"] is not None:
-            table.append({
-                "panel": "asymmetry",
-                "what": row["form"],
-                "format": row["format"],
-                "beta": row["beta"],
-                "law": row["law"],
-                "step": row["first_loss"],
-            })
+    table = [
+        {
+            "panel": "asymmetry",
+            "what": row["form"],
+            "format": row["format"],
+            "beta": row["beta"],
+            "law": row["law"],
+            "step": row["first_loss"],
+        }
+        for row in of(rows, Part.ASYMMETRY, arithmetic="computed")
+        if row["form"] in MARKS
+    ]
     for row in of(rows, Part.WINDUP, cure="none"):
         axes = {"panel": "wind-up", "format": row["format"], "beta": row["beta"]}
         name = "coordinates" if row["stream"] == "graded" else "directions"
@@ -52,8 +53,9 @@ def draw_losses(figure: Any, table: list[dict]) -> None:
         panel.set_yscale("log")
         panel.set_xlabel("step by the law")
     for format, color in COLORS.items():
-        for form, mark in list(MARKS.items())[:2]:
+        for form, mark in MARKS.items():
             found = [x for x in table if (x["panel"], x["format"], x["what"]) == ("asymmetry", format, form)]
+            found = [x for x in found if x["step"] is not None]
             style = {"color": color, "marker": mark, "linestyle": "none", "markersize": 6, "markerfacecolor": "none"}
             left.plot([x["law"] for x in found], [x["step"] for x in found], label=f"{format}, {form}", **style)
     kinds = {
@@ -118,7 +120,7 @@ def draw_tilt(figure: Any, table: list[dict]) -> None:
 LABELS = {
     ("symmetric", "stored"): ("-", "o", "P itself"),
     ("symmetric", "stochastic"): ("-", "^", "P itself, rounded stochastically"),
-    ("bierman_ud", "stored"): ("none", "x", "U D U^T"),
+    ("bierman_ud", "stored"): ("none", "x", "$UDU^T$"),
     ("master_copy", "stored"): (":", "s", "copy of a float32 master"),
 }
 
@@ -156,7 +158,7 @@ def draw_stagnation(figure: Any, table: list[dict]) -> None:
         handles += panel.plot(STAGNATION_STEPS, law, color="k", linestyle="--", linewidth=1.2, label="law")
         if ROUNDOFF[format] > 1e-6:
             panel.axvline(1 / ROUNDOFF[format], color="k", linewidth=0.6, linestyle=":")
-            panel.text(1.1 / ROUNDOFF[format], panel.get_ylim()[0], " t = 1/u", fontsize=8, va="bottom")
+            panel.text(1 / ROUNDOFF[format], 0.02, " t = 1/u", fontsize=8, transform=panel.get_xaxis_transform())
         panel.set_xscale("log")
         panel.set_yscale("log")
         panel.set_title(format, fontsize=10)

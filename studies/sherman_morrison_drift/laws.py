@@ -18,7 +18,8 @@ def _against_law(found: list[Row]) -> tuple[bool, str]:
     ratios = [(math.inf if row["first_loss"] is None else row["first_loss"] / row["law"], row) for row in found]
     low, high = (end(ratios, key=lambda item: item[0]) for end in (min, max))
     text = (
-        f"The first loss comes after {low[0]:.2f} ({place(low[1])}: step {low[1]['first_loss']}) to {high[0]:.2f} times "
+        f"The first loss comes after {low[0]:.2f} ({place(low[1])}: step {low[1]['first_loss']}) to {high[0]:.2f} "
+        f"times "
         f"as many steps ({place(high[1])}: step {high[1]['first_loss']}, law {high[1]['law']:.0f}), "
         f"{median(ratio for ratio, _ in ratios):.2f} in the median of {len(found)} runs."
     )
@@ -66,7 +67,8 @@ def symmetric_survives(rows: list[Row]) -> Judgement:
     least = min(row["steps"] / row["law"] for row in found)
     return settle(
         not dead and least >= 10,
-        f"{len(dead)} of {len(found)} runs are lost within {found[0]['steps']} steps, {least:.1f} times the law or more.",
+        f"{len(dead)} of {len(found)} runs are lost within {found[0]['steps']} steps, {least:.1f} times the law or "
+        f"more.",
     )
 
 
@@ -190,6 +192,7 @@ def weak_blend(rows: list[Row]) -> Judgement:
     steps = sorted(row["overflow"] for row in of(found, stream="graded") if row["overflow"] is not None)
     return settle(
         not dead,
-        f"With 1/32 of the identity and beta = 0.95 {len(dead)} of {len(found)} runs overflow, where coordinates are left "
+        f"With 1/32 of the identity and beta = 0.95 {len(dead)} of {len(found)} runs overflow, where coordinates "
+        f"are left "
         f"alone in steps {steps} (law: {found[0]['law']}).",
     )

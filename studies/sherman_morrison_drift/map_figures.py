@@ -18,10 +18,10 @@ NAMES = {
     "refreshed 10": "anew every 10 steps",
     "refreshed 50": "anew every 50 steps",
     "master_copy": "copy of float32 master",
-    "ldl": "L D L^T of C",
+    "ldl": "$LDL^T$ of C",
     "information_cholesky": "Cholesky factor of C",
     "potter": "Potter's square root",
-    "bierman_ud": "U D U^T",
+    "bierman_ud": "$UDU^T$",
 }
 WHERE = {
     "bfloat16 kept, the rest float32": ("bfloat16", "stored", "rotated"),
@@ -51,7 +51,9 @@ def survival_table(rows: list[Row]) -> list[dict]:
 
 def where_table(rows: list[Row]) -> list[dict]:
     """The same by what is rounded, and where the eigenvectors are."""
-    return [x for panel, axes in WHERE.items() for x in _cells(rows, panel, *axes)]
+    table = [x for panel, axes in WHERE.items() for x in _cells(rows, panel, *axes)]
+    elsewhere = {x["form"] for x in table if x["panel"] != next(iter(WHERE))}
+    return [x for x in table if x["form"] in elsewhere]
 
 
 def draw_map(figure: Any, table: list[dict]) -> None:
@@ -104,7 +106,7 @@ def _draw_panel(panel: Any, found: list[dict], forms: list[str], conditions: lis
 
 
 def _cell(j: int, i: int, color: str) -> Any:
-    from matplotlib.patches import Rectangle  # noqa: PLC0415  only where something is drawn
+    from matplotlib.patches import Rectangle  # only where something is drawn
 
     return Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=color, edgecolor="none")
 

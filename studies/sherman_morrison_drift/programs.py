@@ -145,8 +145,8 @@ def run_all(
     given = (start, np.asarray(V, dtype), np.asarray(beta, dtype), np.asarray(alpha, dtype))
     with jax.enable_x64(format == "float64"):
         if isinstance(start, Refreshed):
-            given = (start._replace(count=start.count[0]), *given[1:])
-        states = jax.device_get(program(form, format, arithmetic, every, **more)(*given))
-    if isinstance(states, Refreshed):
+            given = (start._replace(count=np.int32(0)), *given[1:])  # pyright: ignore[reportArgumentType]
+        states: Any = jax.device_get(program(form, format, arithmetic, every, **more)(*given))
+    if isinstance(start, Refreshed):
         return states._replace(count=np.broadcast_to(states.count, states.P.shape[:2]))
     return states

@@ -27,13 +27,11 @@ class Truth(NamedTuple):
         P: the inverses, ``[times, n, n]``.
         L: Cholesky factors of the matrices, ``[times, n, n]``.
         condition: the largest condition number.
-        scaled: the least eigenvalue of the inverses, scaled to a unit diagonal.
     """
 
     P: np.ndarray
     L: np.ndarray
     condition: float
-    scaled: float
 
 
 @lru_cache(maxsize=64)
@@ -41,7 +39,8 @@ def stream(kind: str, n: int, steps: int, condition: float, seed: int) -> Stream
     """Normal vectors whose covariance is C, the eigenvalues in geometric progression around one.
 
     Args:
-        kind: "rotated", by a random orthogonal matrix; "graded": C is diagonal; "from one": rotated, and the matrix before
+        kind: "rotated", by a random orthogonal matrix; "graded": C is diagonal; "from one": rotated, and the
+            matrix before
             the first step is the identity.
         n: order.
         steps: how many vectors.
@@ -86,7 +85,7 @@ def accumulated(C: np.ndarray, V: np.ndarray, beta: float, alpha: float, every: 
 
 
 def truth_of(matrices: np.ndarray) -> Truth:
-    """The inverses of matrices, and what tells how hard they are to carry.
+    """The inverses of matrices, their Cholesky factors and largest condition number.
 
     Args:
         matrices: ``[times, n, n]``, positive definite.
@@ -96,9 +95,7 @@ def truth_of(matrices: np.ndarray) -> Truth:
     """
     w, Q = np.linalg.eigh(matrices)
     P = (Q / w[:, None, :]) @ Q.swapaxes(-1, -2)
-    d = np.sqrt(np.diagonal(P, axis1=-2, axis2=-1))
-    scaled = np.linalg.eigvalsh(P / d[:, :, None] / d[:, None, :])[:, 0].min()
-    return Truth(P, np.linalg.cholesky(matrices), float((w[:, -1] / w[:, 0]).max()), float(scaled))
+    return Truth(P, np.linalg.cholesky(matrices), float((w[:, -1] / w[:, 0]).max()))
 
 
 @lru_cache(maxsize=512)
@@ -133,7 +130,7 @@ def errors(P: np.ndarray, exact: Truth) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Both, ``[times]``; infinite where P is not finite.
     """
-    finite = np.isfinite(P).all((-2, -1))
+    finite = np.asarray(np.isfinite(P).all((-2, -1)))
     safe = np.where(finite[:, None, None], P, 0.0)
     norm = np.linalg.norm(safe - exact.P, axis=(-2, -1)) / np.linalg.norm(exact.P, axis=(-2, -1))
     D = exact.L.swapaxes(-1, -2) @ ((safe + safe.swapaxes(-1, -2)) / 2) @ exact.L

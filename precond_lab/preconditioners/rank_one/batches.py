@@ -213,7 +213,7 @@ def _apply(size: int, operation: Operation, operands: list, state: None, walk: W
             results = operation._replace(params={**operation.params, **more}).bind(*_indexed(operation, arrays))
         else:
             axes = [-1 if v else None for v in varies]
-            mapped = jax.vmap(lambda *xs: operation.bind(*xs), in_axes=axes, out_axes=-1, axis_size=size)
+            mapped = jax.vmap(operation.bind, in_axes=axes, out_axes=-1, axis_size=size)
             results = mapped(*arrays)
     return [Cases(x) for x in results], state
 

@@ -66,8 +66,10 @@ def eva_split(G: jax.Array, a: jax.Array, b: jax.Array, damping: jax.Array | flo
     Order: unit vectors q = a / |a| and r = b / |b|, alpha = r^T (G q), R = G - (alpha r) q^T, once more
     delta = r^T (R q), R <- R - (delta r) q^T, and P = R / gamma + ((alpha + delta) / (gamma + sigma) r) q^T with
     sigma = (|a| |b|)^2. The second pass takes out of R what rounding left in it, which 1 / gamma would enlarge. With
-    rho = |R| / |alpha| the part along b a^T has a relative error of about u + u (u + rho) sigma / gamma, so that little
-    is gained where G has little along b a^T, and little was to be lost for <G, P>.
+    rho = |R| / |alpha| and sums in a wider format the part along b a^T has a relative error of about
+    u + u (u + rho) sigma / gamma: little is gained where G has little along b a^T, and there little could be lost for
+    <G, P>. With sums in the same format the u in parentheses is up to (m + n) u, and where its product with
+    u sigma / gamma is above one, <G, P> may be negative here too.
 
     Args:
         G: gradient of the weights, ``[m, n]``.

@@ -172,6 +172,9 @@ def ldl(state: LDL, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> LDL:
     a_{j+1} = a_j (d_j / e_j); l_j <- l_j + b_j r_{j+1}, d_j <- e_j. The a_j, e_j and b_j, and what they multiply, are
     in the arithmetic of scalars.
 
+    The other form of a column, (d_j / e_j) l_j + b_j r_j, is the same in exact arithmetic and multiplies the whole of
+    l_j by a rounded number in every step, where this one adds a correction that is mostly smaller than l_j.
+
     Where alpha is positive, so is every e_j. A downdate, alpha < 0, subtracts in e_j; a step in which some e_j is not
     positive is not taken, and `outcome` says so from then on.
 

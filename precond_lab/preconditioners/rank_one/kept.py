@@ -18,12 +18,12 @@ class Refreshed(NamedTuple):
     Attributes:
         P: the inverse, ``[n, n]``.
         C: the matrix itself, ``[n, n]``; not rounded to the format of the state.
-        count: vectors taken since C was last inverted, an integer.
+        age: vectors taken since C was last inverted, an integer.
     """
 
     P: jax.Array
     C: jax.Array
-    count: jax.Array
+    age: jax.Array
 
 
 @cache
@@ -38,7 +38,7 @@ def refreshed(k: int = 10) -> Recursion:
         k: vectors from one inversion to the next.
 
     Returns:
-        The recursion. Cost of a step: 10 n^2 flops, and about 4 n^3 / k. Batch it by vmap with `count` left out of the
+        The recursion. Cost of a step: 10 n^2 flops, and about 4 n^3 / k. Batch it by vmap with `age` left out of the
         batch, or every step of every case pays for an inversion.
 
     Raises:
@@ -57,9 +57,9 @@ def refreshed(k: int = 10) -> Recursion:
         with jax.named_scope("scalars"):
             old, new = beta * state.C, alpha * products
         C = old + new
-        count = state.count + 1
-        P = lax.cond(count == k, lambda C, P: dense.start(C).P, lambda C, P: P, C, P)
-        return Refreshed(P, C, jnp.where(count == k, 0, count))
+        age = state.age + 1
+        P = lax.cond(age == k, lambda C, P: dense.start(C).P, lambda C, P: P, C, P)
+        return Refreshed(P, C, jnp.where(age == k, 0, age))
 
     return Recursion(start, update, dense.inverse, dense.apply)
 

@@ -87,8 +87,8 @@ released: Recursion = recursion_of(released_update)
 def blend(J: jax.Array, threshold: jax.Array | float, weight: jax.Array | float) -> jax.Array:
     """The printed stabilizer: zeta J + (1 - zeta) I where the infinity norm of J is above epsilon, else J.
 
-    It multiplies by zeta once in a step what the rule may multiply by gamma + gamma^{-3}: it bounds the printed rule
-    only if zeta < 1 / (gamma + gamma^{-3}). A row with a NaN is above nothing.
+    It multiplies by zeta once in a step what the rule may multiply by gamma + gamma^{-3}: only if zeta is below
+    1 / (gamma + gamma^{-3}) does it bound the printed rule from any J. A row with a NaN is above nothing.
 
     Args:
         J: ``[n, n]``.

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 State = Any
 """A NamedTuple of arrays, whose fields a form documents."""
@@ -69,9 +70,9 @@ def keep(recursion: Recursion, state: State, store: Store | None = None) -> Stat
 def run(
     recursion: Recursion,
     state: State,
-    V: jax.Array,
-    beta: jax.Array,
-    alpha: jax.Array | None = None,
+    V: ArrayLike,
+    beta: ArrayLike,
+    alpha: ArrayLike | None = None,
     *,
     every: int | None = None,
     store: Store | None = None,
@@ -103,10 +104,10 @@ def run(
         >>> import jax.numpy as jnp
         >>> from precond_lab.preconditioners import rank_one
         >>> method = rank_one.METHODS["symmetric"]
-        >>> V = jnp.array([[1.0, 0.0], [0.0, 2.0]])
-        >>> last, _ = rank_one.run(method, method.start(jnp.ones(2)), V, jnp.ones(()), jnp.ones(()))
+        >>> V = jnp.array([[1.0, 0.0], [0.0, 1.0]])
+        >>> last, _ = rank_one.run(method, method.start(jnp.ones(2)), V, 1.0, 1.0)
         >>> last.P.tolist()
-        [[0.5, 0.0], [0.0, 0.20000000298023224]]
+        [[0.5, 0.0], [0.0, 0.5]]
     """
     V, beta = jnp.asarray(V), jnp.asarray(beta)
     with jax.named_scope("scalars"):

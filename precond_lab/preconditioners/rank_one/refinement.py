@@ -110,7 +110,7 @@ def refined_sherman_morrison_solve(
         >>> import jax.numpy as jnp
         >>> A, u, v, b = 2 * jnp.eye(2), jnp.array([2.0, 0.0]), jnp.array([1.0, 2.0]), jnp.array([8.0, 4.0])
         >>> refined_sherman_morrison_solve(A, lambda b: b / 2, u, v, b, steps=2).iterates.tolist()
-        [[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]]
+        [[0.0, 2.0], [0.0, 2.0], [0.0, 2.0]]
     """
     A, u, v, b = (jnp.asarray(x) for x in (A, u, v, b))
     check_vectors(A, (u, v, b))

@@ -77,7 +77,7 @@ def update(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> Den
         products = sign * products
     difference = P - products
     with jax.named_scope("scalars"):
-        return Dense(mirrored(difference / beta))
+        return Dense(mirrored(difference / beta))  # a product of matrices may sum the two triangles differently
 
 
 WOODBURY = recursion_of(update)._replace(block=True)

@@ -88,8 +88,10 @@ def stated(C0: ArrayLike, V: ArrayLike, beta: Any, alpha: Any, every: int | None
     if first.ndim not in {1, 2} or first.shape[0] != first.shape[-1]:
         raise ValueError(f"C0 has shape {first.shape}; give [n, n], or its diagonal [n]")
     first, n = np.diag(first) if first.ndim == 1 else first, len(first)
-    if vectors.ndim not in {2, 3} or vectors.shape[-1] != n:
+    if vectors.ndim not in {2, 3} or vectors.shape[-1] != n or 0 in vectors.shape[1:]:
         raise ValueError(f"V has shape {vectors.shape}; with a C0 of order {n} give [steps, {n}] or [steps, k, {n}]")
+    if np.ndim(beta) or np.ndim(alpha):
+        raise ValueError(f"beta = {beta} and alpha = {alpha} given; each is a number")
     count = len(vectors)
     if every is not None and (every < 1 or not count or count % every):
         raise ValueError(f"every = {every} given for {count} steps; give a divisor of the number of steps")

@@ -5,6 +5,7 @@ is a textbook's loop, exact over rationals, and of as many digits as the context
 roots need mpmath's.
 """
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -24,6 +25,8 @@ def exact(x: Any) -> Fraction | None:
     Returns:
         The rational; None where it is not finite.
     """
+    if isinstance(x, float):
+        return Fraction(x) if math.isfinite(x) else None
     value = rational(mpmath.mp.make_mpf(x._mpf_) if hasattr(x, "_mpf_") else x)
     # Their parts may be numbers of gmpy2, which FLINT does not take.
     return None if value is None else Fraction(int(value.numerator), int(value.denominator))
