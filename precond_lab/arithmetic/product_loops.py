@@ -50,6 +50,9 @@ CHUNK = 32
 """Steps between two tests of the partial sums, for formats with little range."""
 WORTHWHILE = 2**20
 """Number of multiplications below which a second loop costs more time to compile than it saves."""
+SLENDER = 64
+"""Products with fewer rows or columns, that of a matrix and a vector among them, are faster without their tests of the
+operands."""
 
 
 class Loop(NamedTuple):

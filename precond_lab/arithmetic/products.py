@@ -16,7 +16,7 @@ from precond_lab.arithmetic.formats import Format
 from precond_lab.arithmetic.integer_products import integer_terms, quantized_dot_general
 from precond_lab.arithmetic.machine import Machine, State, is_float
 from precond_lab.arithmetic.orders import Steps
-from precond_lab.arithmetic.specification import CARRIERS, within
+from precond_lab.arithmetic.specification import CARRIERS, Arithmetic, within
 from precond_lab.arithmetic.unit_products import unit_product
 from precond_lab.interpreter import Operation, Walk
 
@@ -60,6 +60,8 @@ def product(machine: Machine, a: jax.Array, b: jax.Array, dimensions: Any, state
         return _quantized(machine, a, b, dimensions, state)
     a, state = _operand(machine, a, state)
     b, state = _operand(machine, b, state)
+    if _lanes_are_last(arithmetic, a, b, dimensions):
+        return _over_lanes(machine, a, b, dimensions, state)
     left, right, shape = _matrices(a, b, dimensions)
     if left.shape[0] * math.prod(shape) == 0:
         return jnp.zeros(shape, machine.carrier), state
@@ -117,7 +119,8 @@ def matrix_product(machine: Machine, left: jax.Array, right: jax.Array, state: S
         total = _batched_by_vmap(exact)(left, right)
         return machine.settle(total.value, state, "dot_general", (total.witness,))
     loop = product_loops.loop_of(arithmetic, counting=machine.counting)
-    worthwhile = left.size * right.shape[2] >= product_loops.WORTHWHILE
+    slender = min(left.shape[2], right.shape[2]) < product_loops.SLENDER
+    worthwhile = left.size * right.shape[2] >= product_loops.WORTHWHILE and not slender
     if loop is not None and worthwhile and arithmetic.order in {"sequential", "reversed"}:
         total, state = _fast(machine, loop, left, right, state)
     elif arithmetic.order == "pairwise":
@@ -182,23 +185,59 @@ def _matrices(a: jax.Array, b: jax.Array, dimensions: Any) -> tuple[jax.Array, j
     return left, right, shape
 
 
-def _steps(machine: Machine) -> Steps:
+def _all_pairs(term: tuple) -> tuple[jax.Array, jax.Array]:
+    return term[0][..., :, None], term[1][..., None, :]
+
+
+def _steps(machine: Machine, pairs: Callable[[tuple], tuple[jax.Array, jax.Array]] = _all_pairs) -> Steps:
     """One step is a rank-one update of the whole result, so that the compiler vectorizes over the result."""
     accumulator, fma = machine.arithmetic.accumulator, machine.arithmetic.fma
 
     def multiply(term: tuple, state: State) -> tuple[jax.Array, State]:
-        return machine.multiply(term[0][..., :, None], term[1][..., None, :], state, accumulator)
+        return machine.multiply(*pairs(term), state, accumulator)
 
     def join(a: jax.Array, b: jax.Array, state: State) -> tuple[jax.Array, State]:
         return machine.add(a, b, state, accumulator)
 
     def step(total: jax.Array, term: tuple, state: State) -> tuple[jax.Array, State]:
         if fma:
-            return machine.fma(term[0][..., :, None], term[1][..., None, :], total, state, accumulator)
+            return machine.fma(*pairs(term), total, state, accumulator)
         product, state = multiply(term, state)
         return join(total, product, state)
 
     return Steps(multiply, step, join)
+
+
+def _lanes_are_last(arithmetic: Arithmetic, a: jax.Array, b: jax.Array, dimensions: Any) -> bool:
+    """Whether many small products lie side by side along the last axis of both operands, to be summed in sequence."""
+    contracted, (a_batch, b_batch) = dimensions
+    in_sequence = arithmetic.order == "sequential" and arithmetic.unit is None and arithmetic.rounding != "stochastic"
+    last = (tuple(a_batch), tuple(b_batch)) == ((a.ndim - 1,), (b.ndim - 1,))
+    return in_sequence and last and all(len(axes) == 1 for axes in contracted) and a.size * b.size > 0
+
+
+def _over_lanes(machine: Machine, a: jax.Array, b: jax.Array, dimensions: Any, state: State) -> tuple[jax.Array, State]:
+    """In the order of the operands' own axes, as moving the last one to the front would cost more than the sums."""
+    ((a_axis,), (b_axis,)), _ = dimensions
+    rows, columns = a.ndim - 2, b.ndim - 2
+
+    def term(i: Any) -> tuple[jax.Array, jax.Array]:
+        left = lax.dynamic_index_in_dim(a, i, a_axis, keepdims=False)
+        return left, lax.dynamic_index_in_dim(b, i, b_axis, keepdims=False)
+
+    def pairs(term: tuple) -> tuple[jax.Array, jax.Array]:
+        left, right = term
+        return jnp.expand_dims(left, range(rows, rows + columns)), jnp.expand_dims(right, range(rows))
+
+    steps = _steps(machine, pairs)
+
+    def step(carry: tuple, i: jax.Array) -> tuple:
+        return steps.step(carry[0], term(i), carry[1]), None
+
+    start = steps.start(term(0), state)
+    (total, state), _ = lax.scan(step, start, jnp.arange(1, a.shape[a_axis], dtype=jnp.int32))
+    total, state = orders.finish(machine, total, state)
+    return jnp.moveaxis(total, -1, 0), state
 
 
 def _general(machine: Machine, left: jax.Array, right: jax.Array, state: State) -> tuple[jax.Array, State]:

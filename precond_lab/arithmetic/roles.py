@@ -7,7 +7,7 @@ Programs of :mod:`precond_lab.preconditioners.rank_one` mark by `jax.named_scope
 from dataclasses import replace
 
 from precond_lab.arithmetic.formats import Format
-from precond_lab.arithmetic.specification import Arithmetic, as_arithmetic
+from precond_lab.arithmetic.specification import Arithmetic, as_arithmetic, within
 
 SCOPES = ("arrays", "state", "scalars")
 
@@ -20,8 +20,8 @@ def by_role(
 ) -> Arithmetic:
     """The arithmetic of a program whose state, arrays and scalars are rounded differently.
 
-    Arguments and results of the program are in the arithmetic of scalars, so that a decay of 0.99 is not a neighbor of it
-    in eight bits.
+    Arguments and results of the program are in the arithmetic of scalars, so that a decay of 0.99 is not a neighbor of
+    it in eight bits.
 
     Args:
         state: of what is carried from step to step.
@@ -32,7 +32,7 @@ def by_role(
         One arithmetic, with overrides for the scopes of `SCOPES`.
 
     Raises:
-        ValueError: one of them has overrides of its own.
+        ValueError: one of them has overrides of its own, or the state has numbers that the arithmetic of scalars lacks.
 
     Example:
         >>> str(by_role(state="bfloat16", arrays="float32"))
@@ -41,4 +41,9 @@ def by_role(
     state = as_arithmetic(state)
     arrays = state if arrays is None else as_arithmetic(arrays)
     scalars = arrays if scalars is None else as_arithmetic(scalars)
+    if not within(state.result, scalars.result):
+        raise ValueError(
+            f"state in {state} given with scalars in {scalars}: what is carried from step to step passes through the "
+            "arithmetic of scalars; give scalars a format that holds the numbers of the state"
+        )
     return replace(scalars, overrides={"arrays": arrays, "state": state, "scalars": scalars})

@@ -46,8 +46,8 @@ STORES = {
 }
 """Formats, and whether the arrays of the recursion are rounded in every operation or J alone, when it is stored."""
 
-ENERGIES = tuple(k / 2 for k in range(33))
-"""Binary logarithms of |v|^2."""
+ENERGIES = tuple(k / 2 for k in range(9, 33))
+"""Binary logarithms of 20 + |v|^2, which bounds the condition number of J; its products with u are powers of two."""
 
 KINDS = ("definite", "aligned", "searched")
 """Of the lemma's cases: drawn; all entries at their largest with errors of one sign; the worst of many small draws."""

@@ -115,7 +115,7 @@ def spectrum(rows: list[Row]) -> Judgement:
     return _settle(
         low >= 1 - 1e-9 and high <= 1 + 1e-12,
         f"The least eigenvalue times 20 + |v|^2 is at least {low:.6f}, the largest eigenvalue at most {high:.12g}; "
-        f"1 over the former comes to {tight[last]:.4f} at |v|^2 = {2**last:.0f}.",
+        f"1 over the former comes to {tight[last]:.4f} at |v|^2 = {2**last - 20:.0f}.",
     )
 
 
@@ -196,7 +196,7 @@ def threshold(rows: list[Row], format: str) -> float:
     """The largest |v|^2 up to which no run of the format was lost, in any mode."""
     found = of(rows, Part.RELEASED, format=format)
     lost = min((row["log_energy"] for row in found if row["lost"]), default=math.inf)
-    return max((2.0 ** row["log_energy"] for row in found if row["log_energy"] < lost), default=0.0)
+    return max((2.0 ** row["log_energy"] - 20 for row in found if row["log_energy"] < lost), default=0.0)
 
 
 def answer(rows: list[Row]) -> str:

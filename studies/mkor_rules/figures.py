@@ -136,7 +136,7 @@ def draw_stabilizer(figure: Any, table: list[dict]) -> None:
 
 
 def survival_table(rows: list[Row]) -> list[dict]:
-    """The share of runs that stay positive definite, by format, mode and |v|^2."""
+    """The share of runs that stay positive definite, by format, mode and 20 + |v|^2."""
     table = []
     for format, modes in STORES.items():
         for mode in modes:
@@ -167,20 +167,20 @@ def draw_survival(figure: Any, table: list[dict]) -> None:
     drawn = {1: False, 8: False}
     for place, name in enumerate(names):
         first = next(row for row in table if row["carried"] == name)
-        unit = first["energy_in_u"] / (20 + 2 ** first["log_energy"])
+        unit = first["energy_in_u"] / 2 ** first["log_energy"]
         for level, line in ((1, "-"), (8, ":")):
-            if energies[0] <= (x := math.log2(max(level / unit - 20, 1e-9))) <= energies[-1]:
+            if energies[0] <= (x := math.log2(level / unit)) <= energies[-1]:
                 style = {
                     "color": "black",
                     "linewidth": 2,
-                    "label": f"u (20 + |v|^2) = {level}" if not drawn[level] else None,
+                    "label": rf"$u\,(20 + |v|^2)$ = {level}" if not drawn[level] else None,
                 }
                 panel.plot([x, x], [place - 0.45, place + 0.45], line, **style)
                 drawn[level] = True
     panel.set_yticks(range(len(names)), names)
     ticks = [e for e in energies if e % 2 == 0]
     panel.set_xticks(ticks, [f"$2^{{{e:.0f}}}$" for e in ticks])
-    panel.set_xlabel(r"$|v|^2$")
+    panel.set_xlabel(r"$20 + |v|^2$")
     panel.grid(visible=False)
     panel.legend(loc="upper left", bbox_to_anchor=(0.0, -0.14), ncols=2, fontsize=9)
     figure.colorbar(image, ax=panel, label="share of runs in which J stays definite")

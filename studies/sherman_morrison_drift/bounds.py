@@ -28,8 +28,8 @@ def candidates(kind: str, format: str, n: int, count: int, seed: int) -> np.ndar
     """Matrices near the edge of the certificate, on both sides of it.
 
     Args:
-        kind: "rotated": random eigenvectors. "graded": D M D with such an M and D of powers of two, all entries normal
-            numbers. "underflow": the same with entries below the normal range. "adversarial": multiples of
+        kind: "rotated": random eigenvectors. "graded": D M D with such an M and D of powers of two. Entries below the
+            normal range are zero in both. "underflow": graded with such entries. "adversarial": multiples of
             I - (1 - m) x x^T / n with a vector x of signs and a small m, every entry moved next to the midpoint from
             which rounding takes most from x^T P x.
         format: of storage.
@@ -56,8 +56,8 @@ def candidates(kind: str, format: str, n: int, count: int, seed: int) -> np.ndar
         room = np.log2(record.min_normal) / 2
         D = 2.0 ** np.round(np.linspace(0, room / 2 if kind == "graded" else 1.2 * room, n))
         P *= D[:, None] * D
-        if kind == "graded":
-            P = np.where(abs(P) < record.min_normal, 0, P)
+    if kind != "underflow":
+        P = np.where(abs(P) < record.min_normal, 0, P)
     return (P + P.swapaxes(-1, -2)) / 2
 
 

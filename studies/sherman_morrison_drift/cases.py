@@ -100,7 +100,7 @@ def stagnation_law(steps: int, format: str) -> float:
 
 def _mean_rounded(y: float) -> float:
     """The mean of the square of a normal number when it is rounded to multiples of 2 y."""
-    if y < 0.01:
+    if y < 0.05:
         return 1.0
     total, k, tail = 0.0, 1, 1.0
     while tail > 1e-9:

@@ -115,6 +115,14 @@ def refined(rows: list[Row]) -> Judgement:
     )
 
 
+def refined_twice(rows: list[Row]) -> Judgement:
+    """E23: two refinements."""
+    u = ROUNDOFF["float32"]
+    found = [row for row in of(rows, Part.REFINEMENT) if row["condition"] * u <= 1e-3]
+    worst = max(row["backward_2"] for row in found)
+    return settle(worst <= 10 * u, f"At most {worst / u:.2g} u after two refinements.")
+
+
 def unrefined(rows: list[Row]) -> Judgement:
     """E23: how the error grows without."""
     points = [

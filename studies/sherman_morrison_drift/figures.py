@@ -31,8 +31,9 @@ FIGURES = (
     Figure(
         "where",
         "The same by what is rounded, and along which axes",
-        f"Left alone by rotation, floating formats carry any condition number, and int8 none but with its diagonal "
-        f"apart. {KEY}",
+        f"Above: eigenvectors in general position. Below: along the axes, where rounding is relative in every entry "
+        f"of a "
+        f"floating format, but not of int8 with one scale for all. {KEY}",
         where_table,
         draw_map,
     ),
@@ -77,9 +78,10 @@ FIGURES = (
     Figure(
         "bounds",
         "Certificates and bounds",
-        "What a certificate promises is kept: no bar reaches the line. The order bound is attained; the forward "
-        "error bound "
-        "holds but is far off; one refinement cures the instability of the formula.",
+        "Above: the largest margin that the certificate of rounding gave a matrix that rounding then lost, and what "
+        "errors of "
+        "relative size eta in every step come to. Below: how much of its bound the error of one update takes up, and "
+        "backward errors before and after refinement (dotted: u).",
         bounds_table,
         draw_bounds,
     ),

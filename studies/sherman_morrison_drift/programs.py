@@ -64,7 +64,7 @@ def program(form: str, format: str, arithmetic: str, every: int, blend: float = 
     """
     recursion = recursion_of(form)
     store = store_of(format) if format in EIGHT_BITS else partial(toward_identity, blend=blend) if blend else None
-    # A count that differs from run to run would make every run pay for a refreshment in every step.
+    # An age that differs from run to run would make every run pay for a refreshment in every step.
     axes = Refreshed(0, 0, None) if form.startswith("refreshed") else 0  # pyright: ignore[reportArgumentType]
 
     def run(*given: Any) -> Any:
@@ -145,8 +145,8 @@ def run_all(
     given = (start, np.asarray(V, dtype), np.asarray(beta, dtype), np.asarray(alpha, dtype))
     with jax.enable_x64(format == "float64"):
         if isinstance(start, Refreshed):
-            given = (start._replace(count=np.int32(0)), *given[1:])  # pyright: ignore[reportArgumentType]
+            given = (start._replace(age=np.int32(0)), *given[1:])  # pyright: ignore[reportArgumentType]
         states: Any = jax.device_get(program(form, format, arithmetic, every, **more)(*given))
     if isinstance(start, Refreshed):
-        return states._replace(count=np.broadcast_to(states.count, states.P.shape[:2]))
+        return states._replace(age=np.broadcast_to(states.age, states.P.shape[:2]))
     return states

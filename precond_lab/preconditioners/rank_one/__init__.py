@@ -2,12 +2,13 @@
 
 from precond_lab.preconditioners.rank_one import mkor
 from precond_lab.preconditioners.rank_one.averages import AVERAGES, average_step, average_vector, start_average
+from precond_lab.preconditioners.rank_one.batches import cases_last, run_cases
 from precond_lab.preconditioners.rank_one.catalog import METHODS, SETTINGS, recursion
 from precond_lab.preconditioners.rank_one.clipping import kl_clip, norm_graft
 from precond_lab.preconditioners.rank_one.dense import sherman_morrison
 from precond_lab.preconditioners.rank_one.eva import eva, eva_f, eva_s, eva_split
 from precond_lab.preconditioners.rank_one.factored import Outcome
-from precond_lab.preconditioners.rank_one.layers import convolution_vectors, layer_vectors
+from precond_lab.preconditioners.rank_one.layers import Vectors, convolution_vectors, layer_vectors
 from precond_lab.preconditioners.rank_one.online_newton import newton_step, run_newton, start_newton
 from precond_lab.preconditioners.rank_one.recursion import Recursion, run
 from precond_lab.preconditioners.rank_one.refinement import (
@@ -27,10 +28,12 @@ __all__ = [
     "Outcome",
     "Recursion",
     "Refined",
+    "Vectors",
     "apply_root",
     "apply_root_split",
     "average_step",
     "average_vector",
+    "cases_last",
     "convolution_vectors",
     "elimination",
     "eva",
@@ -46,6 +49,7 @@ __all__ = [
     "recursion",
     "refined_sherman_morrison_solve",
     "run",
+    "run_cases",
     "run_newton",
     "run_sketch",
     "sherman_morrison",

@@ -15,7 +15,7 @@ from precond_lab.preconditioners.rank_one.woodbury import WOODBURY
 METHODS: Mapping[str, Recursion] = MappingProxyType({
     "gain": dense.recursion_of(dense.gain),
     "outer": dense.recursion_of(dense.outer),
-    "symmetric": dense.recursion_of(dense.symmetric),
+    "symmetric": dense.SYMMETRIC,
     "both_sided": dense.recursion_of(dense.both_sided),
     "joseph": dense.recursion_of(dense.joseph),
     "woodbury": WOODBURY,

@@ -143,7 +143,10 @@ def outer(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> Dens
 
 
 def symmetric(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> Dense:
-    """The outer-product form of the lower triangle, mirrored: bitwise symmetric whatever P was.
+    """The outer-product form of a mirrored lower triangle: no antisymmetric part is ever read.
+
+    The result is symmetric bit for bit in any deterministic rounding. Where rounding is stochastic the two triangles
+    are drawn apart, and the lower one is what the next step, `inverse` and `apply` go by.
 
     Args:
         state: of the step before; the part above the diagonal is not read.
@@ -154,9 +157,7 @@ def symmetric(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> 
     Returns:
         The next state. Cost: 6 n^2 flops.
     """
-    P = outer(Dense(mirrored(state.P)), v, beta, alpha).P
-    with jax.named_scope("scalars"):  # as the quotients by beta are: to move them elsewhere would round them once more
-        return Dense(mirrored(P))
+    return outer(Dense(mirrored(state.P)), v, beta, alpha)
 
 
 def mirrored(P: jax.Array) -> jax.Array:
@@ -261,3 +262,12 @@ def recursion_of(update: Callable[..., Dense]) -> Recursion:
         The recursion.
     """
     return Recursion(start, update, inverse, apply)
+
+
+SYMMETRIC = Recursion(
+    start,
+    symmetric,
+    lambda state: mirrored(state.P),
+    lambda state, g: mirrored(state.P) @ g,
+)
+"""The recursion that goes by the lower triangle alone."""
