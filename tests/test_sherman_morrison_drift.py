@@ -129,7 +129,7 @@ def test_sums_are_those_of_the_recursion():
 # What is measured: a small case of each part
 
 
-def test_asymmetry_kills_the_gain_form_alone():
+def test_asymmetry_kills_the_gain_form():
     law = module("cases").loss_law(0.75, "float16")
     axes = {"part": "asymmetry", "n": 4, "steps": 80, "every": 1, "format": "float16", "arithmetic": "computed"}
     (gain,) = measured([{**axes, "form": "gain", "start": "symmetric", "beta": 0.75, "seed": 0}])
@@ -142,6 +142,11 @@ def test_asymmetry_kills_the_gain_form_alone():
     ]
     early, late = (row["asymmetry"] for row in measured(curve))
     assert late > 4 * early > 0
+
+
+@pytest.mark.slow
+def test_a_mirrored_triangle_has_no_antisymmetric_part():
+    axes = {"part": "asymmetry", "n": 4, "steps": 80, "every": 1, "format": "float16", "arithmetic": "computed"}
     (same,) = measured([{**axes, "form": "symmetric", "start": "asymmetric", "beta": 0.75, "seed": 0}])
     assert (same["first_loss"], same["largest_asymmetry"], same["growth"]) == (None, 0.0, None)
 
@@ -182,9 +187,6 @@ def test_what_survives():
     assert 1 <= gone["first_loss"] <= 24
     assert gone["negative"] >= 1
     assert gone["largest_condition"] > 2.0**18
-    factor = {**axes, "form": "bierman_ud", "format": "int8", "condition": 2.0**24, "seed": 0}
-    (zero,) = measured([factor])
-    assert (zero["outcome"], zero["negative"]) == ("singular", 0)
 
 
 @pytest.mark.slow
@@ -194,6 +196,9 @@ def test_every_form_is_measured():
         (row,) = measured([{**axes, "form": form, "format": "bfloat16", "condition": 4.0, "seed": 0}])
         assert row["first_loss"] is None, form
         assert row["error"] < 0.3, form
+    factor = {**axes, "form": "bierman_ud", "format": "int8", "condition": 2.0**24, "seed": 0}
+    (zero,) = measured([factor])
+    assert (zero["outcome"], zero["negative"]) == ("singular", 0)
 
 
 @pytest.mark.parametrize("format", ["bfloat16", "float8_e4m3fn"])
@@ -221,6 +226,7 @@ def test_an_update_is_within_its_bound():
     assert 0.01 < row["tightness"] < row["largest"] <= 1
 
 
+@pytest.mark.slow
 def test_refinement_helps():
     found = measured([
         {"part": "refinement", "format": "float32", "n": 6, "condition": c, "seed": 0} for c in (1e1, 1e5)

@@ -315,9 +315,9 @@ FIGURES = (
         "What the released code's convention of b costs",
         "Left: the share of G that Eva subtracts, median over five seeds. The released code takes b from the mean "
         "loss, so that it is 1 / B of what it is by sample. Right: losses (band: least and largest of five seeds). "
-        "As coded Eva and G / gamma with the same clip are one method on the classifier; for images, whose loss is "
-        "a sum over pixels, both stay where only the biases of the output have been learned in most runs, and with "
-        "b by sample they do not.",
+        "On the classifier Eva as coded and G / gamma with the same clip are one method; for images, whose loss is "
+        "a sum over pixels, the correction is larger, and runs can stay where only the biases of the output have "
+        "been learned.",
         training_table,
         draw_training,
     ),
