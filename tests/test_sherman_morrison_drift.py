@@ -320,6 +320,7 @@ BREAKS = {
     "E8": ({"part": "perturbation", "beta": 1.0}, {"deviation": 1e-7}),
     "E9": ({"part": "thresholds", "form": "symmetric", "arithmetic": "stored", "n": 8}, {"first_loss": 3}),
     "E9-order": ({"part": "thresholds", "form": "symmetric", "n": 8, "format": "float16"}, {"largest_condition": 9e3}),
+    "E9-memory": ({"part": "thresholds", "form": "symmetric", "beta": 1 - 2.0**-8}, {"first_loss": 3}),
     "E9-graded": ({"part": "survival", "form": "symmetric", "stream": "graded", "format": "bfloat16", "seed": 1}, LOST),
     "E9-arrays": ({"part": "thresholds", "arithmetic": "computed", "format": "float16"}, {"first_loss": None}),
     "E10": ({"part": "rounding", "kind": "graded", "format": "float16"}, {"lost_by_order": 1}),

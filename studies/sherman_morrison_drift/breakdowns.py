@@ -5,7 +5,7 @@ from statistics import mean, median
 
 from precond_lab.study import Judgement, Row
 
-from .cases import FACTORS, ORDER, ROUNDOFF, Part
+from .cases import FACTORS, LONG, ORDER, ROUNDOFF, Part, decay
 from .rows import cells, lost, of, settle, strain, thresholds, typical
 
 SIXTEEN = ("bfloat16", "float16")
@@ -36,13 +36,22 @@ def threshold_of_dense(rows: list[Row]) -> Judgement:
 
 def threshold_by_order(rows: list[Row]) -> Judgement:
     """E9: whether the threshold depends on the order."""
+    sizes = sorted({row["n"] for row in of(_plain(rows), beta=LONG)})
+    return _alike(rows, {f"n = {n}": (n, LONG) for n in sizes}, f"At beta = {LONG:.4g}")
+
+
+def threshold_by_memory(rows: list[Row]) -> Judgement:
+    """E9: whether it depends on the decay."""
+    return _alike(rows, {f"beta = {beta:.4g}": (8, beta) for beta in (decay(8), LONG)}, "At n = 8")
+
+
+def _alike(rows: list[Row], settings: dict[str, tuple[int, float]], where: str) -> Judgement:
     parts, worst = [], 1.0
-    sizes = sorted({row["n"] for row in _plain(rows)})
     for format in SIXTEEN:
-        edges = [thresholds(rows, "symmetric", n=n)[format] for n in sizes]
-        worst = max(worst, max(edges) / min(edges))
-        parts.append(f"{format} {', '.join(f'{edge:.2g} (n = {n})' for edge, n in zip(edges, sizes, strict=True))}")
-    return settle(worst <= 2, f"Thresholds of kappa u: {'; '.join(parts)}.")
+        edges = {name: thresholds(rows, "symmetric", n=n, beta=beta)[format] for name, (n, beta) in settings.items()}
+        worst = max(worst, max(edges.values()) / min(edges.values()))
+        parts.append(f"{format} {', '.join(f'{edge:.2g} ({name})' for name, edge in edges.items())}")
+    return settle(worst <= 2, f"{where}, thresholds of kappa u: {'; '.join(parts)}.")
 
 
 def graded_is_benign(rows: list[Row]) -> Judgement:
@@ -183,7 +192,7 @@ def integers(rows: list[Row]) -> Judgement:
 def refresh_caps(rows: list[Row]) -> Judgement:
     """E24."""
     found = [row for row in of(rows, Part.THRESHOLDS) if row["form"].startswith("refreshed") and 4 < strain(row) <= 64]
-    plain = [row for row in of(_plain(rows), n=ORDER) if 4 < strain(row) <= 64]
+    plain = [row for row in of(_plain(rows), n=ORDER, beta=decay(ORDER)) if 4 < strain(row) <= 64]
     error = max(row["error"] for row in found if row["form"] == "refreshed 10")
     return settle(
         mean(map(lost, found)) >= 0.5 and error <= 0.1,

@@ -180,6 +180,10 @@ QUICK = {
 """What the quick form of the map looks at: forms by format, arithmetic and stream."""
 
 
+LONG = 1 - 2.0**-8
+"""A decay at which thresholds of all orders are compared: that of order 128."""
+
+
 def decay(n: int) -> float:
     """The decay of an average whose memory is twice the order: 1 - 1 / (2n), a number of every format."""
     return 1 - 1 / (2 * n)
@@ -285,8 +289,9 @@ def _thresholds(quick: bool) -> Cases:
         for run in _runs(ORDER, STEPS[quick], decay(ORDER), "rotated", conditions, seeds):
             yield {"form": form, "format": format, "arithmetic": arithmetic, **run}
         if (form, arithmetic) == RIVALS[0]:
-            for n, steps in ((8, 240),) if quick else ((8, 240), (128, 1200)):
-                for run in _runs(n, steps, decay(n), "rotated", conditions, seeds):
+            long = [(n, 1200, LONG) for n in ((8, ORDER) if quick else (8, ORDER, 128))]
+            for n, steps, beta in ((8, 240, decay(8)), *long):
+                for run in _runs(n, steps, beta, "rotated", conditions, 2 if steps > 600 and quick else seeds):
                     yield {"form": form, "format": format, "arithmetic": arithmetic, **run}
 
 

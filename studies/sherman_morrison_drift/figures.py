@@ -71,7 +71,8 @@ FIGURES = (
     Figure(
         "thresholds",
         "From which condition number on the inverse itself is lost",
-        "Left: the share of runs that are lost, against kappa u. Right: the median over seeds of where losses begin.",
+        "Left: the share of runs that are lost, against kappa u; colors for the memory of the average, lines for "
+        "the order. Right: the median over seeds of where losses begin.",
         thresholds_table,
         draw_thresholds,
     ),

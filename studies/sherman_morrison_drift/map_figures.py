@@ -6,7 +6,7 @@ from typing import Any
 
 from precond_lab.study import Row
 
-from .cases import MAP_FORMATS, MAPPED, RIVALS, ROUNDOFF, Part
+from .cases import MAP_FORMATS, MAPPED, ORDER, RIVALS, ROUNDOFF, Part, decay
 from .rows import cells, lost, of, strain, threshold, typical
 
 NAMES = {
@@ -115,12 +115,14 @@ def thresholds_table(rows: list[Row]) -> list[dict]:
     """The share lost by kappa u and order, and thresholds by form."""
     table = []
     plain = of(rows, Part.THRESHOLDS, form="symmetric", arithmetic="stored")
-    for (format, n), cell in cells(plain, "format", "n"):
+    for (format, beta, n), cell in cells(sorted(plain, key=lambda row: (row["beta"], row["n"])), "format", "beta", "n"):
         for row in sorted(cell, key=strain):
             near = [x for x in cell if abs(math.log2(strain(x) / strain(row))) <= 0.75]
-            axes = {"panel": "share", "format": format, "name": f"n = {n}", "strain": strain(row)}
+            name = f"$1 - \\beta$ = 1/{round(1 / (1 - beta))}, n = {n}"
+            axes = {"panel": "share", "format": format, "name": name, "strain": strain(row)}
             table.append({**axes, "value": mean(map(lost, near))})
-    for (form, arithmetic, format), cell in cells(of(rows, Part.THRESHOLDS, n=32), "form", "arithmetic", "format"):
+    rivals = of(rows, Part.THRESHOLDS, n=ORDER, beta=decay(ORDER))
+    for (form, arithmetic, format), cell in cells(rivals, "form", "arithmetic", "format"):
         name = NAMES[form] + {"stored": "", "computed": ", arrays too", "stochastic": ", stochastic"}[arithmetic]
         order = RIVALS.index((form, arithmetic))
         table.append({"panel": "threshold", "format": format, "name": name, "strain": threshold(cell), "value": order})
@@ -132,18 +134,18 @@ def draw_thresholds(figure: Any, table: list[dict]) -> None:
     figure.set_size_inches(10.5, 4.2)
     left, right = figure.subplots(1, 2)
     colors = {"bfloat16": "#009E73", "float16": "#D55E00"}
-    marks = {"n = 8": ":", "n = 32": "-", "n = 128": "--"}
-    for format, color in colors.items():
-        for name, line in marks.items():
-            found = [x for x in table if (x["panel"], x["format"], x["name"]) == ("share", format, name)]
-            if found:
-                place, value = [x["strain"] for x in found], [x["value"] for x in found]
-                left.plot(place, value, color=color, linestyle=line, linewidth=1.5, label=f"{format}, {name}")
+    found = [x for x in table if (x["panel"], x["format"]) == ("share", "bfloat16")]
+    hues, lines = {"1/16": "#15803D", "1/64": "#2563EB", "1/256": "#B91C1C"}, {"8": ":", "32": "-", "128": "--"}
+    for name in dict.fromkeys(x["name"] for x in found):
+        memory, n = name.split(" = ", 1)[1].split(", n = ")
+        some = [x for x in found if x["name"] == name]
+        style = {"color": hues.get(memory, "k"), "linestyle": lines.get(n, "-."), "linewidth": 1.5}
+        left.plot([x["strain"] for x in some], [x["value"] for x in some], label=name, **style)
     left.axvspan(1e-3, 0.25, color="#15803D", alpha=0.10, linewidth=0)
     left.axvspan(4, 1e4, color="#B91C1C", alpha=0.08, linewidth=0)
     left.set_xlim(0.03, 300)
     left.set_ylabel("share of runs that lose definiteness")
-    left.set_title("Symmetric form: green safe, red lost, as claimed", fontsize=10)
+    left.set_title("Symmetric form, bfloat16; claimed safe, claimed lost", fontsize=10)
     left.legend(fontsize=8)
     found = [x for x in table if x["panel"] == "threshold"]
     names = [name for _, name in sorted({(x["value"], x["name"]) for x in found})]

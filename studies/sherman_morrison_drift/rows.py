@@ -6,7 +6,7 @@ from statistics import median
 
 from precond_lab.study import Judgement, Row, Status
 
-from .cases import ROUNDOFF, Part
+from .cases import ROUNDOFF, Part, decay
 
 
 def of(rows: Iterable[Row], part: Part | None = None, **axes: object) -> list[Row]:
@@ -69,7 +69,10 @@ def threshold(rows: Iterable[Row]) -> float:
     return median(edges)
 
 
-def thresholds(rows: Iterable[Row], form: str, arithmetic: str = "stored", n: int = 32) -> dict[str, float]:
-    """The thresholds of a form by format."""
-    found = of(rows, Part.THRESHOLDS, form=form, arithmetic=arithmetic, n=n)
+def thresholds(
+    rows: Iterable[Row], form: str, arithmetic: str = "stored", n: int = 32, beta: float | None = None
+) -> dict[str, float]:
+    """The thresholds of a form by format; the decay is that of the order where None is given."""
+    beta = decay(n) if beta is None else beta
+    found = of(rows, Part.THRESHOLDS, form=form, arithmetic=arithmetic, n=n, beta=beta)
     return {format: threshold(cell) for (format,), cell in cells(found, "format")}
