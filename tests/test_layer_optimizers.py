@@ -10,6 +10,7 @@ import pytest
 
 import precond_lab as pl
 from precond_lab import optimizers
+from precond_lab.arithmetic.roles import by_role
 from precond_lab.optimizers.layers import Rows, is_layer, layer_of, matrix_of
 from precond_lab.preconditioners import kronecker, rank_one
 from precond_lab.preconditioners.inverse_root import LIBRARY
@@ -64,6 +65,9 @@ def test_layers_are_found_and_restored():
     G = matrix_of(params["layers"][0])
     assert G.shape == (4, 4)
     jax.tree.map(np.testing.assert_array_equal, layer_of(G, params["layers"][0]), params["layers"][0])
+    kernel, vector = jnp.zeros((3, 2)), jnp.zeros(2)
+    assert [is_layer(x) for x in ((kernel, vector), {"w": kernel, "bias": vector})] == [1, 1]
+    assert [is_layer(x) for x in ({"w": kernel, "scale": vector}, (kernel, jnp.zeros(3)))] == [0, 0]
     bare = jnp.arange(6.0).reshape(3, 2)
     assert matrix_of(bare).shape == (2, 3)
     np.testing.assert_array_equal(layer_of(matrix_of(bare), bare), bare)
@@ -157,10 +161,11 @@ def test_no_arithmetic_is_that_of_binary64():
         np.testing.assert_allclose(a, b, rtol=0, atol=64 * 2.0**-53 * np.abs(b).max())
 
 
-def test_the_state_is_kept_in_the_format():
+@pytest.mark.parametrize("arithmetic", ["bfloat16", by_role(arrays="bfloat16")], ids=str)
+def test_the_state_is_kept_in_the_format(arithmetic):
     params = network()
     _, gradients, rows = gradients_and_rows(params, *batch())
-    optimizer = optimizers.scale_by_eva(0.1, arithmetic="bfloat16", split=True)
+    optimizer = optimizers.scale_by_eva(0.1, arithmetic=arithmetic, split=True)
     directions, state = jax.jit(optimizer.update)(gradients, optimizer.init(params), rows=rows)
     for x in jax.tree.leaves((directions["layers"], state.statistics)):
         np.testing.assert_array_equal(pl.round_to(x, "bfloat16"), x)

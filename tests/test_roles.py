@@ -29,6 +29,23 @@ def test_each_role_is_rounded_for_itself():
     assert run(v, beta).item() == pl.round_to(np.float32(difference / beta), "e4m3fn").item()
 
 
+def test_a_program_without_state_or_scalars_is_run():
+    G, a, b = np.ones((2, 3), np.float32), np.ones(3, np.float32), np.ones(2, np.float32)
+    role = by_role(arrays="bfloat16", scalars="float32")
+    assert pl.emulate(rank_one.eva, role)(G, a, b, np.float32(0.5)).shape == (2, 3)
+    u = np.float32([1, 16])
+    exact = pl.emulate(rank_one.sherman_morrison, by_role(arrays="float32"))(np.eye(2, dtype=np.float32), u, u)
+    rounded = pl.emulate(rank_one.sherman_morrison, role)(np.eye(2, dtype=np.float32), u, u)
+    np.testing.assert_array_equal(rounded[0, 1], pl.round_to(exact[0, 1], "bfloat16"))
+
+
+def test_a_program_that_marks_nothing_is_refused():
+    with pytest.raises(ValueError, match="neither a primitive nor a scope"):
+        pl.emulate(jnp.sin, by_role(arrays="bfloat16"))(1.0)
+    with pytest.raises(ValueError, match="neither state nor arrays given"):
+        by_role(scalars="float32")
+
+
 def test_a_state_wider_than_the_scalars_is_refused():
     with pytest.raises(ValueError, match="give scalars a format that holds"):
         by_role(state="float32", arrays="bfloat16", scalars="bfloat16")

@@ -295,7 +295,7 @@ def test_wrong_parameters_of_a_layer_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         layers.output_gradients(1, **NETWORK, **options)
     with pytest.raises(ValueError, match="side is"):
-        layers.layer_vectors(1, N, side="inputs", layer=0, **NETWORK)
+        layers.vector_stream(1, N, side="inputs", layer=0, **NETWORK)
 
 
 def test_the_tables_extend_each_other():

@@ -39,7 +39,7 @@ from precond_lab.arithmetic.lines import Lines
 from precond_lab.arithmetic.machine import Machine, State, is_float
 from precond_lab.arithmetic.primitives import KINDS, Kind
 from precond_lab.arithmetic.rules import CONTROL, rule_for
-from precond_lab.arithmetic.specification import Arithmetic, as_arithmetic, within
+from precond_lab.arithmetic.specification import ROLES, Arithmetic, as_arithmetic, within
 from precond_lab.interpreter import Operation, Rule, UnsupportedPrimitiveError, Walk
 
 _REGIONS: dict[str, Arithmetic] = {}
@@ -321,6 +321,8 @@ def site_of(machine: Machine, jaxpr: Any, lines: Lines | None = None) -> Uniform
 
 def _check(key: str, scopes: frozenset[str]) -> None:
     if key in scopes or KINDS.get(key, Kind.CALL) is not Kind.CALL:
+        return
+    if key in ROLES and ROLES[0] in scopes:  # a program that marks its arrays need not have a state, or scalars
         return
     if key in KINDS:
         raise ValueError(f"overrides: {key!r} is a call, which has no arithmetic of its own; name a scope inside of it")

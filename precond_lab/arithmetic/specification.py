@@ -15,6 +15,8 @@ Rounding = Literal["nearest_even", "nearest_away", "toward_zero", "up", "down", 
 ROUNDINGS: tuple[str, ...] = ("nearest_even", "nearest_away", "toward_zero", "up", "down", "odd", "stochastic")
 NEAREST = frozenset({"nearest_even", "nearest_away"})
 ORDERS = ("sequential", "reversed", "pairwise", "exact")
+ROLES = ("arrays", "state", "scalars")
+"""Scopes by which programs mark what may have an arithmetic of its own; see :mod:`precond_lab.arithmetic.roles`."""
 LINEAR_ALGEBRA = ("refuse", "expand")
 CARRIERS = {"float32": formats.float32, "float64": formats.float64}
 _BLOCKED = "blocked("

@@ -40,6 +40,9 @@ class LayersState(NamedTuple):
 def is_layer(node: Any) -> bool:
     """Whether a subtree of parameters is a dense layer: one kernel ``[n, m]``, and at most one bias ``[m]``.
 
+    Where parts have names (in a mapping, or a class), the bias is called "b" or "bias": the scale of a normalization
+    that stands beside a matrix is none.
+
     Args:
         node: a pytree of arrays.
 
@@ -51,10 +54,18 @@ def is_layer(node: Any) -> bool:
         >>> is_layer({"w": jnp.zeros((3, 2)), "b": jnp.zeros(2)}), is_layer(jnp.zeros(2))
         (True, False)
     """
-    shapes = sorted((jnp.shape(x) for x in jax.tree.leaves(node)), key=len)
-    if [len(shape) for shape in shapes] == [2]:
+    parts = sorted(((jnp.shape(x), path) for path, x in jax.tree_util.tree_leaves_with_path(node)), key=_order)
+    if [len(shape) for shape, _ in parts] == [2]:
         return True
-    return [len(shape) for shape in shapes] == [1, 2] and shapes[0] == shapes[1][1:]
+    if [len(shape) for shape, _ in parts] != [1, 2] or parts[0][0] != parts[1][0][1:]:
+        return False
+    last = parts[0][1][-1]
+    name = getattr(last, "name", getattr(last, "key", None))
+    return not isinstance(name, str) or name in {"b", "bias"}
+
+
+def _order(part: tuple) -> int:
+    return len(part[0])
 
 
 def map_layers(on_layer: Callable, on_other: Callable, tree: Any, *others: Any) -> Any:

@@ -41,7 +41,7 @@ class Observation(NamedTuple):
     output_gradients: jax.Array
 
 
-class Vectors(NamedTuple):
+class LayerVectors(NamedTuple):
     """What Eva takes of one layer.
 
     Attributes:
@@ -121,7 +121,7 @@ def layer_stream(
 
 def vectors(
     step: Step, observations: Sequence[Observation], layer: int, *, convention: Convention = "sample"
-) -> Vectors:
+) -> LayerVectors:
     """What Eva takes of one layer at one step.
 
     Args:
@@ -140,10 +140,10 @@ def vectors(
     gradient, seen = step.gradients[layer], observations[layer]
     G = np.vstack([np.asarray(gradient.kernel, np.float64), np.asarray(gradient.bias, np.float64)]).T
     a, b = (np.mean(np.asarray(x, np.float64), axis=0) for x in seen)
-    return Vectors(G, a, _by_convention(b, convention, len(seen.activations)))
+    return LayerVectors(G, a, _by_convention(b, convention, len(seen.activations)))
 
 
-def layer_vectors(
+def vector_stream(
     steps: int,
     n: int | None = None,
     *,
@@ -201,15 +201,15 @@ def activations(steps: int, n: int | None = None, *, layer: int = 1, seed: int =
 
     Args:
         steps: How many.
-        n: Their length; see `layer_vectors`.
+        n: Their length; see `vector_stream`.
         layer: Of which layer.
         seed: Of the training.
-        **options: Of `layer_vectors`.
+        **options: Of `vector_stream`.
 
     Returns:
         `[steps, n]` of float64.
     """
-    return layer_vectors(steps, n, side="activations", layer=layer, seed=seed, **options)
+    return vector_stream(steps, n, side="activations", layer=layer, seed=seed, **options)
 
 
 def output_gradients(steps: int, n: int | None = None, *, layer: int = 0, seed: int = 0, **options: Any) -> np.ndarray:
@@ -217,15 +217,15 @@ def output_gradients(steps: int, n: int | None = None, *, layer: int = 0, seed: 
 
     Args:
         steps: How many.
-        n: Their length; see `layer_vectors`.
+        n: Their length; see `vector_stream`.
         layer: Of which layer.
         seed: Of the training.
-        **options: Of `layer_vectors`, the convention among them.
+        **options: Of `vector_stream`, the convention among them.
 
     Returns:
         `[steps, n]` of float64.
     """
-    return layer_vectors(steps, n, side="output_gradients", layer=layer, seed=seed, **options)
+    return vector_stream(steps, n, side="output_gradients", layer=layer, seed=seed, **options)
 
 
 STREAMS: Mapping[str, Callable[..., np.ndarray]] = MappingProxyType({

@@ -49,13 +49,14 @@ def sherman_morrison(P: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
     """
     P, u, v = jnp.asarray(P), jnp.asarray(u), jnp.asarray(v)
     check_vectors(P, (u, v))
-    left, right = P @ u, v @ P
-    with jax.named_scope("scalars"):
-        capacitance = 1 + v @ left
-    products = left[:, None] * right[None, :]
-    with jax.named_scope("scalars"):
-        correction = products / capacitance
-    return P - correction
+    with jax.named_scope("arrays"):
+        left, right = P @ u, v @ P
+        with jax.named_scope("scalars"):
+            capacitance = 1 + v @ left
+        products = left[:, None] * right[None, :]
+        with jax.named_scope("scalars"):
+            correction = products / capacitance
+        return P - correction
 
 
 def start(C: jax.Array) -> Dense:

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from precond_lab.linalg.matrices import product
-from precond_lab.preconditioners.rank_one.roots import Power, apply_root, check_power, unit
+from precond_lab.preconditioners.rank_one.roots import Power, apply_root, check_damping, check_power, unit
 
 
 def eva(G: jax.Array, a: jax.Array, b: jax.Array, damping: jax.Array | float = 0.03) -> jax.Array:
@@ -41,7 +41,7 @@ def eva(G: jax.Array, a: jax.Array, b: jax.Array, damping: jax.Array | float = 0
         the squares leaves the range of the format, so does the result. Cost: 5 m n flops.
 
     Raises:
-        ValueError: shapes do not fit.
+        ValueError: shapes do not fit, or damping is not positive.
 
     Example:
         >>> import jax.numpy as jnp
@@ -49,6 +49,7 @@ def eva(G: jax.Array, a: jax.Array, b: jax.Array, damping: jax.Array | float = 0
         >>> eva(G, a, b, damping=0.5).tolist()
         [[2.0, 2.0]]
     """
+    check_damping(damping)
     G, a, b = _checked(G, a, b)
     with jax.named_scope("arrays"):
         y = product(G, a)
@@ -82,7 +83,7 @@ def eva_split(G: jax.Array, a: jax.Array, b: jax.Array, damping: jax.Array | flo
         leave it. Cost: 12 m n flops.
 
     Raises:
-        ValueError: shapes do not fit.
+        ValueError: shapes do not fit, or damping is not positive.
 
     Example:
         >>> import jax.numpy as jnp
@@ -90,6 +91,7 @@ def eva_split(G: jax.Array, a: jax.Array, b: jax.Array, damping: jax.Array | flo
         >>> eva_split(G, a, b, damping=0.5).tolist()
         [[2.0, 2.0]]
     """
+    check_damping(damping)
     G, a, b = _checked(G, a, b)
     with jax.named_scope("arrays"):
         (q, length_a), (r, length_b) = unit(a), unit(b)
@@ -126,7 +128,7 @@ def eva_f(G: jax.Array, a: jax.Array, b: jax.Array | None = None, damping: jax.A
         flops.
 
     Raises:
-        ValueError: shapes do not fit.
+        ValueError: shapes do not fit, or damping is not positive.
 
     Example:
         >>> import jax.numpy as jnp
@@ -134,6 +136,7 @@ def eva_f(G: jax.Array, a: jax.Array, b: jax.Array | None = None, damping: jax.A
         [[2.0, 2.0], [4.0, 4.0]]
     """
     del b
+    check_damping(damping)
     G, a, _ = _checked(G, a, None)
     with jax.named_scope("arrays"):
         y = product(G, a)
@@ -180,7 +183,7 @@ def eva_s(
         The preconditioned gradient, ``[m, n]``. Cost: 7 m n flops, or 12 m n for roots.
 
     Raises:
-        ValueError: shapes do not fit, p is not positive, or the form is unknown.
+        ValueError: shapes do not fit, p or damping is not positive, or the form is unknown.
 
     Example:
         >>> import jax.numpy as jnp
@@ -193,6 +196,7 @@ def eva_s(
     if form not in {"sherman_morrison", "root"}:
         raise ValueError(f"form {form!r} given; known are 'sherman_morrison', 'root'")
     check_power(p)
+    check_damping(damping)
     G, a, b = _checked(G, a, b)
     with jax.named_scope("arrays"):
         a = _mean(G, axis=0) if a is None else a

@@ -117,7 +117,8 @@ def reset(J: jax.Array, threshold: jax.Array | float) -> jax.Array:
     Returns:
         ``[n, n]``.
     """
-    above = jnp.any(jnp.abs(J) > threshold) & ~jnp.any(jnp.isnan(J))  # the code asks the maximum, which then is NaN
+    # The code asks torch's maximum, which is NaN where an entry is; XLA's on a CPU may pass over it.
+    above = jnp.any(jnp.abs(J) > threshold) & ~jnp.any(jnp.isnan(J))
     return jnp.where(above, identity_like(J), J)
 
 
@@ -206,7 +207,7 @@ def rescaled(P: jax.Array, G: jax.Array) -> jax.Array:
         [[0.0, 5.0]]
     """
     P, G = jnp.asarray(P), jnp.asarray(G)
-    with jax.named_scope("scalars"):
+    with jax.named_scope("arrays"), jax.named_scope("scalars"):
         return norm(G.reshape(-1)) / nonzero(norm(P.reshape(-1))) * P
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 State = Any
@@ -95,8 +96,9 @@ def run(
         The last state, and the states after `every`, 2 `every`, ... steps, stacked; None where `every` is None.
 
     Raises:
-        ValueError: the stream does not fit the state, a weight is no scalar, or `every` does not divide the number of
-            steps.
+        TypeError: what is given is no recursion.
+        ValueError: the stream does not fit the state, a weight is no scalar, beta is not between 0 and 1 where alpha is
+            None, or `every` does not divide the number of steps.
 
     Cost: that of `update` a step; compiled once for all streams of a shape.
 
@@ -109,7 +111,11 @@ def run(
         >>> last.P.tolist()
         [[0.5, 0.0], [0.0, 0.5]]
     """
+    if not isinstance(recursion, Recursion):
+        raise TypeError(f"{recursion!r} given as a recursion; give one of rank_one.METHODS, as METHODS['symmetric']")
     V, beta = jnp.asarray(V), jnp.asarray(beta)
+    if alpha is None and beta.ndim == 0 and not isinstance(beta, Tracer) and not 0 < beta < 1:
+        raise ValueError(f"beta = {beta} given without alpha, which is 1 - beta then; for a sum give alpha = 1 as well")
     with jax.named_scope("scalars"):
         alpha = 1 - beta if alpha is None else jnp.asarray(alpha)
     _check_stream(recursion, state, V, beta, alpha)

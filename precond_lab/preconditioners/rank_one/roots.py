@@ -30,6 +30,19 @@ def check_power(p: Power) -> None:
         raise ValueError(f"p = {p} given; give a positive number: (gamma I + v v^T)^(-1/p) is wanted")
 
 
+def check_damping(damping: jax.Array | float) -> None:
+    """Refuse what is no damping; an array has no value yet.
+
+    Args:
+        damping: as it was given.
+
+    Raises:
+        ValueError: it is a number that is not positive and finite.
+    """
+    if isinstance(damping, int | float | Fraction) and not 0 < damping < float("inf"):
+        raise ValueError(f"damping = {damping} given; give a positive number: it is divided by")
+
+
 def check_vector(v: jax.Array) -> jax.Array:
     """The vector as a JAX array.
 
@@ -117,7 +130,7 @@ def rank_one_root(v: jax.Array, p: Power = 4, damping: jax.Array | float = 0.03)
         ``[n, n]``, symmetric bit for bit. Cost: 3 n^2 flops.
 
     Raises:
-        ValueError: v is no vector, or p not positive.
+        ValueError: v is no vector, or p or damping not positive.
 
     Example:
         >>> import jax.numpy as jnp
@@ -125,6 +138,7 @@ def rank_one_root(v: jax.Array, p: Power = 4, damping: jax.Array | float = 0.03)
         >>> [[round(x, 5) for x in row] for row in root.tolist()]
         [[0.66667, -0.33333], [-0.33333, 0.66667]]
     """
+    check_damping(damping)
     v = check_vector(v)
     with jax.named_scope("arrays"):
         q, length = unit(v)
@@ -153,13 +167,14 @@ def apply_root(x: jax.Array, v: jax.Array, p: Power = 4, damping: jax.Array | fl
         Of the shape of x. Cost: 5 n k flops.
 
     Raises:
-        ValueError: shapes do not fit, or p is not positive.
+        ValueError: shapes do not fit, or p or damping is not positive.
 
     Example:
         >>> import jax.numpy as jnp
         >>> apply_root(jnp.array([3.0, 5.0]), jnp.array([0.0, 3.0]), 2, jnp.array(16.0)).tolist()
         [0.75, 1.0]
     """
+    check_damping(damping)
     x, v = _checked(x, v)
     with jax.named_scope("arrays"):
         q, length = unit(v)
@@ -186,13 +201,14 @@ def apply_root_split(x: jax.Array, v: jax.Array, p: Power = 4, damping: jax.Arra
         Of the shape of x. Cost: 11 n k flops.
 
     Raises:
-        ValueError: shapes do not fit, or p is not positive.
+        ValueError: shapes do not fit, or p or damping is not positive.
 
     Example:
         >>> import jax.numpy as jnp
         >>> apply_root_split(jnp.array([3.0, 5.0]), jnp.array([0.0, 3.0]), 2, jnp.array(16.0)).tolist()
         [0.75, 1.0]
     """
+    check_damping(damping)
     x, v = _checked(x, v)
     with jax.named_scope("arrays"):
         q, length = unit(v)

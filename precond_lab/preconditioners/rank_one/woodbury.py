@@ -39,10 +39,11 @@ def woodbury(P: jax.Array, U: jax.Array, V: jax.Array) -> jax.Array:
         raise ValueError(
             f"factors of shapes {U.shape}, {V.shape} given for order {P.shape[0]}; give [n, k] twice, k > 0"
         )
-    left, right = P @ U, V.T @ P
-    with jax.named_scope("scalars"):
-        X = solve(jnp.eye(U.shape[1], dtype=left.dtype) + V.T @ left, right)
-    return P - left @ X
+    with jax.named_scope("arrays"):
+        left, right = P @ U, V.T @ P
+        with jax.named_scope("scalars"):
+            X = solve(jnp.eye(U.shape[1], dtype=left.dtype) + V.T @ left, right)
+        return P - left @ X
 
 
 def update(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> Dense:
