@@ -351,6 +351,7 @@ BREAKS = {
     "E23-plain": ({"part": "refinement"}, {"backward_0": 1e-6}),
     "E24": ({"part": "thresholds", "form": "refreshed 10"}, {"error": 0.2}),
     "E26": ({"part": "thresholds", "form": "master_copy", "condition": 2.0**9}, {"error": 0.01}),
+    "E26-moderate": ({"part": "thresholds", "form": "master_copy", "condition": 2.0**9}, {"error": 0.01}),
     "E26-threshold": ({"part": "thresholds", "form": "master_copy", "condition": 2.0**9}, LOST),
     "E30": ({"part": "thresholds", "arithmetic": "stochastic"}, {"first_loss": None}),
 }

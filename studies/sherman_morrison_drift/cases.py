@@ -313,7 +313,7 @@ def _rounding(quick: bool) -> Cases:
     for kind, format, n in product(kinds, ("bfloat16", "float16", "float8_e4m3fn"), (2, 8, 32)):
         if (kind, format) != ("underflow", "bfloat16"):  # which has the range of float32
             for seed in range(1 if quick else 5):
-                yield {"kind": kind, "format": format, "n": n, "count": 300 if quick else 650, "seed": seed}
+                yield {"kind": kind, "format": format, "n": n, "count": 300 if quick else 1000, "seed": seed}
 
 
 def _sandwich(quick: bool) -> Cases:
