@@ -11,14 +11,18 @@ Every function works over leading axes. Two facts carry all of it, e = 2^-53 and
    added.
 """
 
+import operator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from precond_lab.arithmetic.formats import Format
+
 EPSILON = 2.0**-53
 TINY = 2.0**-900
 _WIDEST = 2**53
+_LEAST_KEPT = 2.0**-126
 
 
 def slack(k: float) -> float:
@@ -56,6 +60,42 @@ def exact_floats(x: ArrayLike, what: str) -> np.ndarray:
     if not narrow and not array.dtype.name.startswith(("bfloat", "float4", "float6", "float8")):
         raise TypeError(f"{what} is an array of {array.dtype}; give real floats of at most 64 bits, which are exact")
     return array.astype(np.float64)
+
+
+def positive_count(x: object, what: str) -> int:
+    """A number of roundings.
+
+    Args:
+        x: an integer.
+        what: a name for the message.
+
+    Returns:
+        It.
+
+    Raises:
+        TypeError: if it is no integer.
+        ValueError: if it is below one.
+    """
+    if isinstance(x, bool | np.bool_) or not hasattr(x, "__index__"):
+        raise TypeError(f"{what} = {x!r} given; give an integer, the number of roundings")
+    count = operator.index(x)  # pyright: ignore[reportArgumentType]
+    if count < 1:
+        raise ValueError(f"{what} = {count} given; give one at least: no bound holds of fewer than are made")
+    return count
+
+
+def absolute_error(format: Format) -> float:
+    """A bound of the error of one operation where its result lies below the smallest normal number.
+
+    Args:
+        format: of the result.
+
+    Returns:
+        The smallest subnormal number; the smallest normal one without these, or where they are below 2^-126, which
+        processors flush to zero.
+    """
+    kept = format.subnormals and format.min_subnormal >= _LEAST_KEPT
+    return format.min_subnormal if kept else format.min_normal
 
 
 def symmetric_floats(P: ArrayLike) -> np.ndarray:

@@ -33,6 +33,22 @@ is at most g (|G_ij| + |b_i| |a_j| X / (gamma + sigma)). So
 mu = X / |x| >= 1 is the condition of x: 1 for G = b a^T, and without it u (1 + sigma / gamma) is no bound. Below one,
 the curved component has the right sign. And <G, P^> > 0 if g (|G|_F^2 + X^2 / (gamma + sigma)) < gamma <G, P>, where
 gamma <G, P> = |G|_F^2 - x^2 / (gamma + sigma).
+
+**Underflow.** Let t bound the error of an operation whose result is below the smallest normal number, and w what all
+the roundings after it can multiply it by. Of those in sigma, s = 2n t |b|^2 + 2m t |a|^2 + 4mn t^2 + 2t is a relative
+error r of 1 / (gamma + sigma), which joins g. All others are absolute: 2n t in an entry of y = G a, so
+2n t |b|_1 + 2m t in x, e = t + (2n t |b|_1 + 2m t) / (gamma + sigma) in c, and in gamma P_ij
+
+    h_ij = w (e |b_i| |a_j| + t |a_j| + 2t + gamma t),
+
+to which |b|^T h |a| belongs in the first inequality, and the sum of |G_ij| h_ij in the second. What underflows in a sum
+that cancels is thereby counted in full.
+
+**Overflow.** Nothing overflows if the sums of magnitudes of all intermediate results, with their errors, are at most
+the largest number: no partial sum is larger, in whatever order.
+
+**Arguments that are not numbers of the format** are rounded by some programs, and not by others. Ten roundings cover
+both: those of b_i, a_j, b_k, G_kl and a_l, four in sigma, and that of gamma by which is divided.
 """
 
 from typing import Any, NamedTuple
@@ -42,7 +58,12 @@ from numpy.typing import ArrayLike
 
 from precond_lab.arithmetic.formats import Format, named
 from precond_lab.diagnosis.certainty import certainty, settled
-from precond_lab.diagnosis.rank_one_enclosures import exact_floats, slack
+from precond_lab.diagnosis.rank_one_enclosures import absolute_error, exact_floats, positive_count, slack
+
+_LARGEST = np.finfo(np.float64).max
+_WIDE = 2.0**150  # numbers between this and its inverse have products of six, as needed here, in float64
+_FLOOR = 2.0**-300  # of absolute errors, so that they too have
+_OF_ARGUMENTS = 10
 
 
 class WoodburyBound(NamedTuple):
@@ -78,9 +99,9 @@ class EvaCertificate(NamedTuple):
 
     Attributes:
         verdict: CERTIFIED: <G, P^> > 0 and b^T P^ a has the right sign. UNDECIDED otherwise.
-        margin: the smaller of 1 / `curved` and `descent_margin`.
-        curved: bound of the relative error of b^T P a.
-        descent_margin: gamma <G, P> over the bound of its error.
+        margin: the smaller of 1 / `curved` and `descent_margin`; above one exactly where CERTIFIED.
+        curved: bound of the relative error of b^T P a; infinite where a number may overflow.
+        descent_margin: gamma <G, P> over the bound of its error; zero where a number may overflow.
         ratio: sigma / gamma.
         condition: mu = |b|^T |G| |a| / |b^T G a|.
         G: as given.
@@ -88,7 +109,7 @@ class EvaCertificate(NamedTuple):
         b: as given.
         damping: as given.
         format: of all operations.
-        roundings: k.
+        roundings: k, those of arguments included.
     """
 
     verdict: Any
@@ -122,7 +143,7 @@ def woodbury_bound(
         of_capacitance: e2, the error of the computed (I + V^T B U)^{-1}, B the approximate inverse.
 
     Returns:
-        The bounds, rounded up.
+        The bounds, every operation rounded up: also where products underflow.
 
     Raises:
         ValueError: if an argument is negative or NaN.
@@ -136,22 +157,39 @@ def woodbury_bound(
     a, size, alpha, e1, e2 = np.broadcast_arrays(*(np.asarray(x, dtype=np.float64) for x in given))
     if not all((x >= 0).all() for x in (a, size, alpha, e1, e2)):
         raise ValueError("norms and errors must be numbers that are not negative")
-    up = 1 + slack(24)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        small = e1 * size * alpha * up
-        first = e1 + e1 * size * alpha * (2 * a + e1)
-        squared = size * (a + e1) ** 2
-        bound = (first + squared * (e2 + 2 * e1 * size * alpha**2)) * up
-        divisor = np.where(small < 1, 1 - small, 1.0)
-        sharper = (first + squared * (e2 + e1 * size * alpha**2 / divisor * up)) * up
-        close = (size * a * up <= 0.5) & (e1 * up <= a / 2)
-        corollary = np.where(close, (8 * e1 + 1.125 * a * e2) * up, np.inf)
-        margin = np.where(small > 0, 0.5 / small, np.inf)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+        small = _product(e1, size, alpha)
+        first = _sum(e1, _product(small, _sum(2 * a, e1)))
+        near = _sum(a, e1)
+        squared = _product(size, near, near)
+        bound = _sum(first, _product(squared, _sum(e2, _product(2.0, small, alpha))))
+        through = np.nextafter(_product(small, alpha) / np.where(small < 1, np.nextafter(1 - small, 0), 1.0), np.inf)
+        sharper = _sum(first, _product(squared, _sum(e2, np.where(small > 0, through, 0.0))))
+        close = (_product(size, a) <= 0.5) & (2 * e1 <= a)
+        corollary = np.where(close, _sum(8 * e1, _product(1.125, a, e2)), np.inf)
+        margin = np.where(small > 0, np.minimum(0.5 / small, _LARGEST), np.inf)
     holds = small <= 0.5
-    bound = np.where(holds & ~np.isnan(bound), bound, np.inf)
-    sharper = np.where((small < 1) & ~np.isnan(sharper), sharper, np.inf)
+    bound = np.where(holds, bound, np.inf)
+    sharper = np.where(small < 1, sharper, np.inf)
     margin, bound, sharper, corollary = (settled(x) for x in (margin, bound, sharper, corollary))
     return WoodburyBound(certainty(holds), margin, bound, sharper, corollary, *given)
+
+
+def _product(*factors: ArrayLike) -> np.ndarray:
+    """An upper bound of the product of numbers that are not negative; zero is exact, but for infinite others."""
+    total = np.asarray(factors[0], dtype=np.float64)
+    for factor in factors[1:]:
+        both = (total != 0) & (np.asarray(factor) != 0)
+        infinite = np.isinf(total) | np.isinf(factor)
+        moved = np.nextafter(total * factor, np.inf)
+        total = np.where(infinite, np.inf, np.where(both, moved, 0.0))
+    return total
+
+
+def _sum(x: ArrayLike, y: ArrayLike) -> np.ndarray:
+    """An upper bound of the sum of two such numbers; a sum with zero is exact."""
+    total = np.add(x, y)
+    return np.where((np.asarray(x) == 0) | (np.asarray(y) == 0), total, np.nextafter(total, np.inf))
 
 
 def woodbury_quantities(
@@ -190,22 +228,32 @@ def capacitance_bounds(
 ) -> tuple[Any, Any]:
     """Bounds of the singular values of I + V^T A^{-1} U from norms alone, which a computed capacitance has to keep.
 
+    They are bounds of the exact singular values if the norms are upper bounds: a norm computed in float64, without
+    bounds of its own roundings, has to be enlarged first.
+
     Args:
-        A: |A|, ``[...]``.
+        A: |A|, or an upper bound as with all that follow, ``[...]``.
         A_inverse: |A^{-1}|.
         updated: |A + U V^T|.
         updated_inverse: |(A + U V^T)^{-1}|.
         kappa: the smaller condition number of U and V; 1 for vectors.
 
     Returns:
-        1 / (kappa |A| |(A + U V^T)^{-1}|), and kappa |A + U V^T| |A^{-1}|.
+        1 / (kappa |A| |(A + U V^T)^{-1}|), rounded down, and kappa |A + U V^T| |A^{-1}|, rounded up.
+
+    Raises:
+        ValueError: if a norm is not positive, kappa below one, or one of them NaN.
 
     Example:
-        >>> capacitance_bounds(2.0, 1.0, 4.0, 0.5)
-        (1.0, 4.0)
+        >>> [round(x, 12) for x in capacitance_bounds(2.0, 1.0, 4.0, 0.5)]
+        [1.0, 4.0]
     """
     a, b, c, d, k = (np.asarray(x, dtype=np.float64) for x in (A, A_inverse, updated, updated_inverse, kappa))
-    return settled(1 / (k * a * d)), settled(k * c * b)
+    if not all((x > 0).all() for x in (a, b, c, d)) or not (k >= 1).all():
+        raise ValueError("norms of invertible matrices must be positive numbers, and kappa at least one")
+    with np.errstate(over="ignore", under="ignore"):
+        low = np.nextafter(1 / _product(k, a, d), 0.0)
+        return settled(low), settled(_product(k, c, b))
 
 
 def eva_certificate(
@@ -218,23 +266,27 @@ def eva_certificate(
 ) -> EvaCertificate:
     """Certificate B8: what rounding can do to Eva's (G - c b a^T) / gamma.
 
-    Nothing may overflow or underflow, and rounding is to nearest. The arguments are taken as exact: a program that
-    rounds its arguments first has to be given the rounded ones.
+    Underflow is counted, and where a number may overflow nothing is certified. Rounding is to nearest. Arguments that
+    are not numbers of the format may be rounded to it by the program, as `pl.emulate` does, or not: ten more roundings
+    are counted, and the statement is of the arguments as given. Below the smallest normal number such an argument is
+    not certified. What a format has of subnormal numbers below 2^-126 is taken to be flushed to zero, as processors do.
 
     Args:
-        G: gradient, ``[m, n]``, as computed with.
+        G: gradient, ``[m, n]``.
         a: ``[n]``.
         b: ``[m]``.
-        damping: gamma, positive.
-        format: of the operations; a wider one of scalars only lowers k.
+        damping: gamma, positive and finite.
+        format: of the operations; a wider one of scalars, with no smaller range, only lowers k.
         roundings: k, of a factor or term of P_ij; 2 (m + n) + 8 where None, all in `format`. 6 where x and sigma are
-            exact and c is rounded once.
+            exact and c is rounded once. Those of arguments come on top.
 
     Returns:
         The certificate.
 
     Raises:
-        ValueError: if the shapes do not fit, or damping is not positive.
+        TypeError: if an argument is not of real floats of at most 64 bits, or `roundings` no integer.
+        ValueError: if the shapes do not fit, damping is not positive and finite, `roundings` is below one, or the
+            format lacks zero or a sign.
 
     Example:
         >>> certificate = eva_certificate([[1.0]], [1.0], [2.0], 1.0, "float16", roundings=6)
@@ -242,30 +294,95 @@ def eva_certificate(
         ('certified', 4.0, 37.8)
     """
     record = named(format)
-    G_, a_, b_ = exact_floats(G, "G"), exact_floats(a, "a"), exact_floats(b, "b")
-    if G_.ndim != 2 or a_.shape != G_.shape[1:] or b_.shape != G_.shape[:1] or not damping > 0:
-        shapes = f"{G_.shape}, {a_.shape} and {b_.shape}"
-        raise ValueError(
-            f"shapes {shapes}, damping {damping} given; wanted [m, n], [n] and [m], and a positive damping"
-        )
+    if not (record.signed and record.zero):
+        raise ValueError(f"{record} lacks zero or a sign, which differences need; give one with both")
+    G_, a_, b_, gamma = _eva_arguments(G, a, b, damping)
     m, n = G_.shape
-    k = 2 * (m + n) + 8 if roundings is None else roundings
-    up = 1 + slack(2 * (m + n) + 24)
-    product = k * record.unit_roundoff
-    g = product / (1 - product) * up if product < 1 else np.inf
-    sigma = float(a_ @ a_) * float(b_ @ b_)
-    size = float(np.abs(b_) @ np.abs(G_) @ np.abs(a_)) * up
-    x = abs(float(b_ @ G_ @ a_)) - slack(m + n + 4) * size
-    mu = size / x if x > 0 else np.inf
-    curved = g * mu * (1 + 2 * sigma / damping) * up
-    square = float(np.sum(G_**2))
-    # |G|^2 - x^2 / (gamma + sigma) with the largest x there may be; by Cauchy and Schwarz it is at least the second.
-    kept = square * (1 - slack(m * n + 8)) - (x + slack(2 * m + 2 * n + 8) * size) ** 2 / (damping + sigma) * up
-    kept = max(kept, square * damping / (damping + sigma) * (1 - slack(m * n + m + n + 8)))
-    lost = g * (square + size**2 / (damping + sigma)) * (1 + slack(m * n + m + n + 24))
-    descent = kept / lost if 0 < lost < np.inf else (np.inf if lost == 0 else 0.0)
-    margin = min(1 / curved if curved > 0 else np.inf, descent)
-    verdict, ratio = certainty(margin > 1), sigma / damping
-    return EvaCertificate(
-        verdict, float(margin), float(curved), float(descent), ratio, float(mu), G, a, b, damping, record, k
+    steps = 2 * (m + n) + 8
+    k = steps if roundings is None else positive_count(roundings, "roundings")
+    inside, exact = _in_range((G_, a_, b_, np.asarray(gamma)), record)
+    k += 0 if exact else _OF_ARGUMENTS
+    with np.errstate(all="ignore"):
+        sigma = float(a_ @ a_) * float(b_ @ b_)
+        found = _eva_bounds(G_, a_, b_, gamma, record, k, max(steps, k)) if inside else None
+        mu, curved, descent = found or (np.inf, np.inf, 0.0)
+        ratio = sigma / gamma
+    margin = min(1 / curved, descent)
+    return EvaCertificate(certainty(margin > 1), margin, curved, descent, ratio, mu, G, a, b, damping, record, k)
+
+
+def _eva_arguments(
+    G: ArrayLike, a: ArrayLike, b: ArrayLike, damping: ArrayLike
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    G_, a_, b_ = exact_floats(G, "G"), exact_floats(a, "a"), exact_floats(b, "b")
+    if G_.ndim != 2 or not G_.size or a_.shape != G_.shape[1:] or b_.shape != G_.shape[:1]:
+        raise ValueError(f"shapes {G_.shape}, {a_.shape} and {b_.shape} given; wanted [m, n], [n] and [m], none empty")
+    gamma = exact_floats(damping, "damping")
+    if gamma.ndim or not 0 < gamma < np.inf:
+        raise ValueError(f"damping = {damping} given; give one positive and finite number: it is divided by")
+    return G_, a_, b_, float(gamma)
+
+
+def _in_range(arguments: tuple[np.ndarray, ...], format: Format) -> tuple[bool, bool]:
+    """Whether arguments are, or become by roundings without underflow and overflow, numbers; and whether they are."""
+    sizes = np.concatenate([np.abs(x).ravel() for x in arguments])
+    sizes = sizes[sizes != 0]
+    least = np.full_like(sizes, format.min_normal)
+    if not (sizes <= min(format.max, _WIDE)).all() or not (sizes >= 1 / _WIDE).all():
+        return False, False
+    spacing = np.maximum(np.frexp(sizes)[1] - 1, format.min_exponent) - format.precision + 1
+    quotients = np.ldexp(sizes, -spacing)
+    members = quotients == np.floor(quotients)
+    if absolute_error(format) < format.min_normal:
+        least[members] = 0
+    return bool((sizes >= least).all()), bool(members.all())
+
+
+def _eva_bounds(
+    G: np.ndarray, a: np.ndarray, b: np.ndarray, gamma: float, format: Format, k: int, steps: int
+) -> tuple[float, float, float] | None:
+    """mu, the bound of the relative error along b a^T, and the margin of descent; None where a number may overflow."""
+    m, n = G.shape
+    u, t, up = format.unit_roundoff, max(absolute_error(format), _FLOOR), 1 + slack(m * n + 2 * (m + n) + 64)
+    A, B, M = np.abs(a), np.abs(b), np.abs(G)
+    squares = float(a @ a), float(b @ b)
+    sigma, size, mass = squares[0] * squares[1], float(B @ M @ A) * up, M @ A
+    D = gamma + sigma
+    grown = float(np.exp(-2 * (steps + 8) * np.log1p(-u))) * up
+    of_sigma = 2 * t * (n * squares[1] + m * squares[0] + 2 * m * n * t + 1)
+    share = of_sigma / D * grown * up
+    if not (k * u < 1 and share < 0.5):
+        return None
+    r = share / (1 - share) * up
+    w = grown * (1 + r) * up
+    g = k * u / (1 - k * u) * up
+    g = (g + r + g * r) * up
+    of_x = 2 * t * (n * float(B.sum()) + m)
+    e = of_x / D + t
+    c, top = size / D + e, (float(B.max()), float(A.max()), float(M.max()))
+    outer = (c * top[0] + t) * top[1] + t
+    numbers = (
+        float(mass.max()) + 2 * n * t,
+        size + of_x,
+        squares[0] + 2 * n * t,
+        squares[1] + 2 * m * t,
+        D + of_sigma,
+        c,
+        c * top[0] + t,
+        outer,
+        top[2] + outer + t,
+        (top[2] + outer + t) / gamma + t,
     )
+    if not max(numbers) * w * up <= format.max:
+        return None
+    x = abs(float(b @ G @ a)) - slack(m + n + 4) * size
+    mu = size / x if x > 0 else np.inf
+    along = w * (e * sigma + t * float(B.sum()) * squares[0] + (2 + gamma) * t * float(B.sum()) * float(A.sum()))
+    curved = (g * mu * (1 + 2 * sigma / gamma) + along / x * (D / gamma)) * up if x > 0 else np.inf
+    square = float(np.sum(G**2))
+    # |G|^2 - x^2 / (gamma + sigma) with the largest x there may be; by Cauchy and Schwarz it is at least the second.
+    kept = square * (1 - slack(m * n + 8)) - (x + slack(2 * m + 2 * n + 8) * size) ** 2 / D * up
+    kept = max(kept, square * gamma / D * (1 - slack(m * n + m + n + 8)))
+    beside = w * (e * size + t * float(mass.sum()) + (2 + gamma) * t * float(M.sum()))
+    lost = (g * (square + size**2 / D) + beside) * up
+    return mu, curved, kept / lost if lost < np.inf else 0.0

@@ -38,8 +38,10 @@ from precond_lab.diagnosis.rank_one_enclosures import (
     EPSILON,
     TINY,
     Extremes,
+    absolute_error,
     exact_floats,
     extreme_eigenvalues,
+    positive_count,
     slack,
     symmetric_floats,
     unit_diagonal,
@@ -154,8 +156,9 @@ def gain_certificate(
         The certificate. Cost: O(n^3) for each matrix.
 
     Raises:
-        TypeError: if an argument is not of real floats of at most 64 bits.
-        ValueError: if P is not square or not symmetric, the shapes differ, or tau is not positive.
+        TypeError: if an argument is not of real floats of at most 64 bits, or a number of roundings no integer.
+        ValueError: if P is not square or not symmetric, the shapes differ, tau is not positive, or a number of
+            roundings is below one.
 
     Example:
         >>> P, v = [[1.0, 0.5], [0.5, 1.0]], [1.0, 1.0]
@@ -168,7 +171,8 @@ def gain_certificate(
     wide = record if scalars is None else named(scalars)
     A, x, t = _shaped(P, v, tau)
     n = A.shape[-1]
-    k, m = roundings if roundings is not None else n, scalar_roundings if scalar_roundings is not None else n + 2
+    k = n if roundings is None else positive_count(roundings, "roundings")
+    m = n + 2 if scalar_roundings is None else positive_count(scalar_roundings, "scalar_roundings")
     unit = unit_diagonal(A)
     least = extreme_eigenvalues(unit.H, unit.radius)
     safe = np.where(unit.broken[..., None, None], np.eye(n), A)
@@ -203,7 +207,7 @@ def gain_condition(P: ArrayLike, z: ArrayLike, d: ArrayLike) -> ComputedGain:
     Args:
         P: symmetric, ``[..., n, n]``, floats of at most 64 bits.
         z: the computed w, ``[..., n]``.
-        d: the computed tau + s, ``[...]``.
+        d: the computed tau + s, ``[...]``. Where it is infinite, z finite, P - z z^T / d is P.
 
     Returns:
         The certificate. Cost: O(n^3) for each matrix.
@@ -220,7 +224,8 @@ def gain_condition(P: ArrayLike, z: ArrayLike, d: ArrayLike) -> ComputedGain:
     A, x, t = _shaped(P, z, d, positive=False)
     n = A.shape[-1]
     unit = unit_diagonal(A)
-    finite = np.isfinite(A).all((-1, -2)) & np.isfinite(x).all(-1) & np.isfinite(t)
+    finite = np.isfinite(A).all((-1, -2)) & np.isfinite(x).all(-1) & ~np.isnan(t)
+    endless = finite & np.isinf(t)
     x, t = np.where(finite[..., None], x, 0.0), np.where(finite, t, 1.0)
     least: Extremes = extreme_eigenvalues(unit.H, unit.radius)
     with np.errstate(all="ignore"):
@@ -238,11 +243,11 @@ def gain_condition(P: ArrayLike, z: ArrayLike, d: ArrayLike) -> ComputedGain:
         high = (value + off + rest) * (1 + slack(4))
     definite = ~unit.broken & (least.least_lower > 0)
     known = definite & np.isfinite(low) & np.isfinite(high) & finite
-    negative = unit.broken | (least.least_upper < 0) | (known & (low >= t))
-    lost = ~finite | (t == 0) | (negative & (t > 0))
+    negative = unit.broken | (least.least_upper < 0) | (known & (low >= t))  # `low` is finite: no infinite t is reached
+    lost = ~finite | (t == 0) | (negative & ((t > 0) | endless))
     with np.errstate(all="ignore"):
         margin = np.where(known, np.where(high > 0, t / high * (1 - slack(2)), np.inf), -np.inf)
-    margin = np.where(t > 0, margin, np.where(definite & (t < 0), np.inf, -np.inf))
+    margin = np.where((t > 0) & ~endless, margin, np.where(definite & (endless | (t < 0)), np.inf, -np.inf))
     low, high = (settled(np.where(known, b, s * np.inf)) for b, s in ((low, -1), (high, 1)))
     return ComputedGain(certainty(margin > 1, lost), settled(margin), low, high, P, z, d)
 
@@ -263,8 +268,8 @@ def sign_certificate(
         The certificate. Cost: O(n^2) for each matrix.
 
     Raises:
-        TypeError: if an argument is not of real floats of at most 64 bits.
-        ValueError: if P is not square, or the shapes differ.
+        TypeError: if an argument is not of real floats of at most 64 bits, or `roundings` no integer.
+        ValueError: if P is not square, the shapes differ, or `roundings` is below one.
 
     Example:
         >>> P = [[1.0, 0.0], [0.0, -0.0625]]
@@ -275,7 +280,7 @@ def sign_certificate(
     record = named(format)
     A, x, t = _shaped(P, v, s, positive=False, symmetric=False)
     n = A.shape[-1]
-    k = 2 * n if roundings is None else roundings
+    k = 2 * n if roundings is None else positive_count(roundings, "roundings")
     with np.errstate(all="ignore"):
         a = (np.abs(A) @ np.abs(x)[..., None])[..., 0] * (1 + slack(n + 2))
         size = (np.abs(x) * a).sum(-1) * (1 + slack(n + 2))
@@ -321,5 +326,4 @@ def _gamma(k: int, format: Format) -> float:
 
 def _underflow(format: Format, n: int) -> float:
     """What the underflow of n products can do to a sum of them and its later roundings, and to the sum itself."""
-    one = format.unit_roundoff * format.min_normal if format.subnormals else format.min_normal
-    return 6 * (n + 2) * one
+    return 6 * (n + 2) * absolute_error(format)

@@ -4,9 +4,23 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 # A matrix unit may round the operands of a product to a shorter format unless it is told not to.
 product = partial(jnp.matmul, precision="highest")
+
+
+def floating(x: ArrayLike) -> jax.Array:
+    """Numbers as floating-point numbers: whole ones, which would wrap around, in JAX's default type.
+
+    Args:
+        x: any array.
+
+    Returns:
+        The same numbers.
+    """
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.inexact) else x.astype(jnp.result_type(float))
 
 
 def real_matrix(A: jax.Array) -> jax.Array:

@@ -240,8 +240,8 @@ CLAIMS = (
     ),
     Claim(
         "E24",
-        "To invert anew every ten steps keeps the error below a tenth for kappa u from 4 to 64, but whether every ten or "
-        "fifty steps, definiteness is lost between in half of the runs or more.",
+        "To invert anew every ten steps keeps the error below a tenth for kappa u from 4 to 64, but whether every ten "
+        "or fifty steps, definiteness is lost between in half of the runs or more.",
         MEASURED,
         breakdowns.refresh_caps,
     ),

@@ -50,7 +50,7 @@ def run_cases(
     store: Store | None = None,
     size: int | None = None,
 ) -> tuple[State, State | None]:
-    """Many cases of a recursion, each over a stream of its own: `run` batched, and bit for bit the same.
+    """Many cases of a recursion, each over a stream of its own: `run` batched, and bit for bit the same as under vmap.
 
     It is a plain program, as `run` is: emulate it, then compile it. The cases are taken in pieces, one after the
     other, in one compiled loop. On a CPU steps this small are done sooner by one thread than by several of XLA's: give

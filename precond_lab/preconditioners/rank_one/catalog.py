@@ -27,7 +27,10 @@ METHODS: Mapping[str, Recursion] = MappingProxyType({
     "master_copy": MASTER_COPY,
     "scaled": SCALED,
 })
-"""Forms that equal the exact recursion in exact arithmetic, with the settings that are their default."""
+"""Forms that equal the exact recursion in exact arithmetic, with the settings that are their default.
+
+A downdate, alpha < 0, is not for "information_cholesky", which gives NaN for it.
+"""
 
 SETTINGS: Mapping[str, Callable[..., Recursion]] = MappingProxyType({"potter": potter, "refreshed": refreshed})
 """The forms that have settings."""

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from precond_lab.linalg import cholesky, invert_lower
+from precond_lab.linalg.matrices import floating, product
 from precond_lab.preconditioners.rank_one.recursion import Recursion, check_vectors, matrix_or_diagonal
 
 
@@ -28,8 +29,9 @@ def sherman_morrison(P: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
     """(P^{-1} + u v^T)^{-1} = P - (P u) (v^T P) / (1 + v^T P u).
 
     Order: P u, v^T P, the outer product of the two, its quotient by 1 + v^T (P u), the difference. Where u is v and P
-    is symmetric bit for bit, so is the result. Not backward stable: the error is proportional to kappa(P) u even where
-    the result is well conditioned (Hashemi and Nakatsukasa, arXiv 2510.01696).
+    is symmetric bit for bit, so is the result under emulation, which sums both products in one order. Not backward
+    stable: the error is proportional to kappa(P) u even where the result is well conditioned (Hashemi and Nakatsukasa,
+    arXiv 2510.01696).
 
     Args:
         P: inverse of the matrix that is updated, ``[n, n]``.
@@ -47,12 +49,12 @@ def sherman_morrison(P: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
         >>> sherman_morrison(jnp.eye(2), jnp.array([1.0, 0.0]), jnp.array([1.0, 2.0])).tolist()
         [[0.5, -1.0], [0.0, 1.0]]
     """
-    P, u, v = jnp.asarray(P), jnp.asarray(u), jnp.asarray(v)
+    P, u, v = floating(P), floating(u), floating(v)
     check_vectors(P, (u, v))
     with jax.named_scope("arrays"):
-        left, right = P @ u, v @ P
+        left, right = product(P, u), product(v, P)
         with jax.named_scope("scalars"):
-            capacitance = 1 + v @ left
+            capacitance = 1 + product(v, left)
         products = left[:, None] * right[None, :]
         with jax.named_scope("scalars"):
             correction = products / capacitance
@@ -72,7 +74,7 @@ def start(C: jax.Array) -> Dense:
     if C.ndim == 1:
         return Dense(jnp.diag(1 / C))
     L = invert_lower(cholesky(C))
-    P = L.T @ L
+    P = product(L.T, L)
     lower = jnp.tril(P)
     return Dense(lower + jnp.tril(P, -1).T)
 
@@ -90,14 +92,15 @@ def denominator(v: jax.Array, w: jax.Array, beta: jax.Array, alpha: jax.Array) -
         A scalar, at least tau where P is positive definite.
     """
     with jax.named_scope("scalars"):
-        return beta / alpha + v @ w
+        return beta / alpha + product(v, w)
 
 
 def gain(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> Dense:
     """The gain form of recursive least squares: k = w / (tau + s), P <- (P - k w^T) / beta.
 
-    fl(k_i w_j) is not fl(k_j w_i): every step makes an antisymmetric part of relative size u, and divides that of the
-    step before by beta, so that positive definiteness is lost after about ln(1/u) / ln(1/beta) steps in any format.
+    fl(k_i w_j) is not fl(k_j w_i): every step makes an antisymmetric part of relative size u, the roundoff of the
+    arithmetic of arrays, and divides that of the step before by beta, so that positive definiteness is lost after about
+    ln(1/u) / ln(1/beta) steps in any format. Arrays much wider than what is kept of them hide it for a while.
 
     Args:
         state: of the step before.
@@ -109,7 +112,7 @@ def gain(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> Dense
         The next state. Cost: 5 n^2 flops.
     """
     P = state.P
-    w = P @ v
+    w = product(P, v)
     with jax.named_scope("scalars"):
         k = w / denominator(v, w, beta, alpha)
     difference = P - k[:, None] * w[None, :]
@@ -133,7 +136,7 @@ def outer(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> Dens
         The next state. Cost: 6 n^2 flops.
     """
     P = state.P
-    w = P @ v
+    w = product(P, v)
     d = denominator(v, w, beta, alpha)
     products = w[:, None] * w[None, :]
     with jax.named_scope("scalars"):
@@ -189,7 +192,7 @@ def both_sided(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) ->
         The next state. Cost: 8 n^2 flops.
     """
     P = state.P
-    w, z = P @ v, v @ P
+    w, z = product(P, v), product(v, P)
     d = denominator(v, w, beta, alpha)
     products = w[:, None] * z[None, :]
     with jax.named_scope("scalars"):
@@ -216,13 +219,13 @@ def joseph(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> Den
         The next state. Cost: 11 n^2 flops.
     """
     P = state.P
-    w = P @ v
+    w = product(P, v)
     with jax.named_scope("scalars"):
         tau = beta / alpha
-        k = w / (tau + v @ w)
+        k = w / (tau + product(v, w))
         scaled = tau * k
     A = P - k[:, None] * w[None, :]
-    y = A @ v
+    y = product(A, v)
     total = (A - y[:, None] * k[None, :]) + scaled[:, None] * k[None, :]
     with jax.named_scope("scalars"):
         return Dense(mirrored(total / beta))
@@ -250,7 +253,7 @@ def apply(state: Dense, g: jax.Array) -> jax.Array:
     Returns:
         ``[n]``. Cost: 2 n^2 flops.
     """
-    return state.P @ g
+    return product(state.P, g)
 
 
 def recursion_of(update: Callable[..., Dense]) -> Recursion:
@@ -269,6 +272,6 @@ SYMMETRIC = Recursion(
     start,
     symmetric,
     lambda state: mirrored(state.P),
-    lambda state, g: mirrored(state.P) @ g,
+    lambda state, g: product(mirrored(state.P), g),
 )
 """The recursion that goes by the lower triangle alone."""

@@ -18,7 +18,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from precond_lab.linalg.matrices import product
+from precond_lab.linalg.matrices import floating, product
 from precond_lab.preconditioners.rank_one.roots import Power, apply_root, check_damping, check_power, unit
 
 
@@ -120,7 +120,7 @@ def eva_f(G: jax.Array, a: jax.Array, b: jax.Array | None = None, damping: jax.A
     Args:
         G: gradient of the weights, ``[m, n]``.
         a: mean of the inputs, ``[n]``.
-        b: not used; the forms of Eva share a signature.
+        b: not used, but checked; the forms of Eva share a signature.
         damping: gamma, positive.
 
     Returns:
@@ -135,9 +135,8 @@ def eva_f(G: jax.Array, a: jax.Array, b: jax.Array | None = None, damping: jax.A
         >>> eva_f(jnp.array([[3.0, 1.0], [6.0, 2.0]]), jnp.array([1.0, 0.0]), damping=0.5).tolist()
         [[2.0, 2.0], [4.0, 4.0]]
     """
-    del b
     check_damping(damping)
-    G, a, _ = _checked(G, a, None)
+    G, a, _ = _checked(G, a, b)
     with jax.named_scope("arrays"):
         y = product(G, a)
         with jax.named_scope("scalars"):
@@ -214,14 +213,14 @@ def _mean(G: jax.Array, axis: int) -> jax.Array:
 
 def _checked(G: jax.Array, a: jax.Array | None, b: jax.Array | None) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The three as JAX arrays; what is None stays."""
-    G = jnp.asarray(G)
+    G = floating(G)
     if G.ndim != 2 or not G.size:
         raise ValueError(
             f"a gradient of shape {G.shape} given; give [m, n], the axes of inputs flattened into the last"
         )
     found = []
     for name, x, size, of in (("a", a, G.shape[1], "inputs"), ("b", b, G.shape[0], "outputs")):
-        found.append(x if x is None else jnp.asarray(x))
+        found.append(x if x is None else floating(x))
         if x is not None and found[-1].shape != (size,):
             raise ValueError(
                 f"{name} of shape {found[-1].shape} given for a gradient of shape {G.shape}; give the mean of the "

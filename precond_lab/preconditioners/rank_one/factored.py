@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from precond_lab import linalg
+from precond_lab.linalg.matrices import product
 from precond_lab.preconditioners.rank_one.recursion import Recursion, matrix_or_diagonal
 
 
@@ -69,7 +70,7 @@ def bierman_ud(state: UD, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> UD
         The next state. Cost: 3 n^2 flops on triangles, which this form does for the full squares: 6 n^2.
     """
     U, d = state
-    f = v @ U + v
+    f = product(v, U) + v
     g = d * f
     with jax.named_scope("scalars"):
         before, after = _running_sums(beta / alpha, f * g)
@@ -85,7 +86,7 @@ def bierman_ud(state: UD, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> UD
 
 def _running_sums(first: jax.Array, terms: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The sums before and after each term, in sequence."""
-    first = first.astype(jnp.promote_types(first.dtype, terms.dtype))
+    first = first.astype(jnp.result_type(first, terms))
 
     def add(total: jax.Array, term: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         return total + term, (total, total + term)
@@ -95,12 +96,12 @@ def _running_sums(first: jax.Array, terms: jax.Array) -> tuple[jax.Array, jax.Ar
 
 def _inverse_ud(state: UD) -> jax.Array:
     U = _unit(state.U)
-    return (U * state.d) @ U.T
+    return product(U * state.d, U.T)
 
 
 def _apply_ud(state: UD, g: jax.Array) -> jax.Array:
-    y = state.d * (g @ state.U + g)
-    return state.U @ y + y
+    y = state.d * (product(g, state.U) + g)
+    return product(state.U, y) + y
 
 
 BIERMAN_UD = Recursion(_start_ud, bierman_ud, _inverse_ud, _apply_ud, stored=("U", "d"))
@@ -225,7 +226,7 @@ def _pivots(d: jax.Array, p: jax.Array, alpha: jax.Array) -> tuple[jax.Array, ja
 
 def _inverse_ldl(state: LDL) -> jax.Array:
     X = linalg.invert_lower(_unit(state.L))
-    return X.T @ (X / state.d[:, None])
+    return product(X.T, X / state.d[:, None])
 
 
 def _apply_ldl(state: LDL, g: jax.Array) -> jax.Array:
@@ -309,7 +310,7 @@ def givens(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]
 
 def _inverse_information(state: Information) -> jax.Array:
     X = linalg.invert_lower(state.R.T)
-    return X.T @ X
+    return product(X.T, X)
 
 
 def _apply_information(state: Information, g: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from precond_lab.linalg.matrices import product
 from precond_lab.preconditioners.rank_one import dense
 from precond_lab.preconditioners.rank_one.dense import Dense, mirrored
 from precond_lab.preconditioners.rank_one.recursion import Recursion, matrix_or_diagonal
@@ -100,7 +101,7 @@ def master_copy(state: MasterCopy, v: jax.Array, beta: jax.Array, alpha: jax.Arr
 
 
 MASTER_COPY = Recursion(
-    _start_copy, master_copy, lambda state: state.copy, lambda state, g: state.copy @ g, stored=("copy",)
+    _start_copy, master_copy, lambda state: state.copy, lambda state, g: product(state.copy, g), stored=("copy",)
 )
 """The recursion of a master whose narrow copy stands for the inverse and multiplies vectors."""
 
@@ -146,9 +147,9 @@ def scaled(state: Scaled, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> Sc
     """
     H, d = _with_unit_diagonal(mirrored(state.H)), state.d
     x = d * v
-    w = H @ x
+    w = product(H, x)
     with jax.named_scope("scalars"):
-        total = beta / alpha + x @ w
+        total = beta / alpha + product(x, w)
     products = w[:, None] * w[None, :]
     with jax.named_scope("scalars"):
         corrections = products / total
@@ -165,7 +166,7 @@ def _inverse_scaled(state: Scaled) -> jax.Array:
 
 
 def _apply_scaled(state: Scaled, g: jax.Array) -> jax.Array:
-    return state.d * (_with_unit_diagonal(mirrored(state.H)) @ (state.d * g))
+    return state.d * (product(_with_unit_diagonal(mirrored(state.H)), state.d * g))
 
 
 SCALED = Recursion(_start_scaled, scaled, _inverse_scaled, _apply_scaled, stored=("H",))

@@ -24,8 +24,8 @@ def printed_update(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array
 
     Equations 5 and 6 of the paper and its algorithm 1. The correct inverse has 1 / gamma where this has gamma, minus
     where it has plus, and (1 - gamma) / gamma where it has gamma (1 - gamma). J stays positive definite, being a sum of
-    such; but where s is large the direction j is multiplied by gamma + gamma^{-3} > 1 in a step, and not divided by 1 +
-    s.
+    such; but where s is large it is multiplied by gamma + gamma^{-3} > 1 in a step, where the inverse divides it by
+    gamma + (1 - gamma) s.
 
     Order: w = J j, s = j^T w, c = alpha / (beta^2 (1 + (beta alpha) s)), beta J, c (w_i w_j), the sum; the lower
     triangle is mirrored.

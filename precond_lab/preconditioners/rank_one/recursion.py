@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.core import Tracer
 from jax.typing import ArrayLike
+
+from precond_lab.linalg.matrices import floating
 
 State = Any
 """A NamedTuple of arrays, whose fields a form documents."""
@@ -96,7 +97,7 @@ def run(
         The last state, and the states after `every`, 2 `every`, ... steps, stacked; None where `every` is None.
 
     Raises:
-        TypeError: what is given is no recursion.
+        TypeError: what is given is no recursion, or of a wider type than its state.
         ValueError: the stream does not fit the state, a weight is no scalar, beta is not between 0 and 1 where alpha is
             None, or `every` does not divide the number of steps.
 
@@ -113,9 +114,9 @@ def run(
     """
     if not isinstance(recursion, Recursion):
         raise TypeError(f"{recursion!r} given as a recursion; give one of rank_one.METHODS, as METHODS['symmetric']")
-    V, beta = jnp.asarray(V), jnp.asarray(beta)
-    if alpha is None and beta.ndim == 0 and not isinstance(beta, Tracer) and not 0 < beta < 1:
+    if alpha is None and isinstance(beta, int | float) and not 0 < beta < 1:
         raise ValueError(f"beta = {beta} given without alpha, which is 1 - beta then; for a sum give alpha = 1 as well")
+    V, beta = floating(V), jnp.asarray(beta)
     with jax.named_scope("scalars"):
         alpha = 1 - beta if alpha is None else jnp.asarray(alpha)
     _check_stream(recursion, state, V, beta, alpha)
@@ -149,10 +150,16 @@ def _updated(recursion: Recursion, state: State, v: jax.Array, beta: jax.Array, 
 
 def _check_stream(recursion: Recursion, state: State, V: jax.Array, beta: jax.Array, alpha: jax.Array) -> None:
     """Refuse a stream that does not fit the state, and weights that are no scalars."""
-    n = getattr(state, recursion.stored[0]).shape[-1]
+    kept = getattr(state, recursion.stored[0])
+    n = kept.shape[-1]
     if V.ndim not in {2, 3} or V.shape[-1] != n or (V.ndim == 3 and not V.shape[1]):
         raise ValueError(
             f"a stream of shape {V.shape} given for order {n}; give [steps, {n}] or [steps, k, {n}], k > 0"
+        )
+    if jnp.result_type(kept, V, beta, alpha) != kept.dtype:
+        raise TypeError(
+            f"state of {kept.dtype} given with vectors of {V.dtype}, beta of {beta.dtype} and alpha of {alpha.dtype}: "
+            "a wider type would change that of the state; cast them, or start from a wider matrix"
         )
     if beta.ndim or alpha.ndim:
         raise ValueError(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from precond_lab.linalg import lu, solve_triangular
+from precond_lab.linalg.matrices import product
 from precond_lab.preconditioners.rank_one.recursion import check_vectors
 
 Solver = Callable[[jax.Array], jax.Array]
@@ -65,7 +66,7 @@ def sherman_morrison_solve(solver: Solver, u: jax.Array, v: jax.Array, b: jax.Ar
 def _corrected(solver: Solver, z: jax.Array, v: jax.Array, b: jax.Array) -> jax.Array:
     y = solver(b)
     with jax.named_scope("scalars"):
-        theta = (v @ y) / (1 + v @ z)
+        theta = product(v, y) / (1 + product(v, z))
         correction = theta * z
     return y - correction
 
@@ -120,9 +121,9 @@ def refined_sherman_morrison_solve(
     x = _corrected(solver, z, v, b)
 
     def refine(x: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
-        rest = b - A @ x
+        rest = b - product(A, x)
         with jax.named_scope("scalars"):
-            part = u * (v @ x)
+            part = u * product(v, x)
         x = x + _corrected(solver, z, v, rest - part)
         return x, x
 

@@ -7,14 +7,27 @@ the difference in kappa would lose all its digits; it is formed as -expm1(-log1p
 """
 
 from fractions import Fraction
+from numbers import Real
 
 import jax
 import jax.numpy as jnp
 
-from precond_lab.linalg.matrices import identity_like, nonzero, norm, product
+from precond_lab.linalg.matrices import floating, identity_like, nonzero, norm, product
 
 Power = jax.Array | float | Fraction
 """A positive p: a number, an array that may be traced, or a fraction."""
+
+
+def is_positive(x: jax.Array | float | Fraction) -> bool:
+    """Whether a number is positive and finite; an array may be traced, and has no value then.
+
+    Args:
+        x: a number of any type, or an array.
+
+    Returns:
+        False for a number that is not; True for arrays.
+    """
+    return not isinstance(x, Real) or 0 < x < float("inf")
 
 
 def check_power(p: Power) -> None:
@@ -26,7 +39,7 @@ def check_power(p: Power) -> None:
     Raises:
         ValueError: p is a number that is not positive and finite.
     """
-    if isinstance(p, int | float | Fraction) and not 0 < p < float("inf"):
+    if not is_positive(p):
         raise ValueError(f"p = {p} given; give a positive number: (gamma I + v v^T)^(-1/p) is wanted")
 
 
@@ -39,7 +52,7 @@ def check_damping(damping: jax.Array | float) -> None:
     Raises:
         ValueError: it is a number that is not positive and finite.
     """
-    if isinstance(damping, int | float | Fraction) and not 0 < damping < float("inf"):
+    if not is_positive(damping):
         raise ValueError(f"damping = {damping} given; give a positive number: it is divided by")
 
 
@@ -55,7 +68,7 @@ def check_vector(v: jax.Array) -> jax.Array:
     Raises:
         ValueError: v is no vector.
     """
-    v = jnp.asarray(v)
+    v = floating(v)
     if v.ndim != 1 or not v.size:
         raise ValueError(
             f"a vector with elements is needed, got shape {v.shape}: give [n], and use jax.vmap for a batch"

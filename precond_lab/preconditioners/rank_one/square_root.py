@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from precond_lab.linalg import cholesky, invert_lower
+from precond_lab.linalg.matrices import product
 from precond_lab.preconditioners.rank_one.recursion import Recursion, matrix_or_diagonal
 
 
@@ -103,12 +104,12 @@ def update(
         The next state. Cost: 7 n^2 flops, and three square roots.
     """
     S = state.S
-    f = v @ S
-    z = S @ f
+    f = product(v, S)
+    z = product(S, f)
     with jax.named_scope("scalars"):
         sign = jnp.sign(alpha)
         tau = jnp.abs(beta / alpha)
-        d = tau + sign * (f @ f)
+        d = tau + sign * product(f, f)
         k = (sign * z) / (d + root(tau, d))
     difference = S - k[:, None] * f[None, :]
     with jax.named_scope("scalars"):
@@ -124,7 +125,7 @@ def inverse(state: SquareRoot) -> jax.Array:
     Returns:
         ``[n, n]``. Cost: 2 n^3 flops.
     """
-    return state.S @ state.S.T
+    return product(state.S, state.S.T)
 
 
 def apply(state: SquareRoot, g: jax.Array) -> jax.Array:
@@ -137,7 +138,7 @@ def apply(state: SquareRoot, g: jax.Array) -> jax.Array:
     Returns:
         ``[n]``. Cost: 4 n^2 flops.
     """
-    return state.S @ (g @ state.S)
+    return product(state.S, product(g, state.S))
 
 
 @cache

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from precond_lab.linalg import cholesky, solve, solve_triangular
+from precond_lab.linalg.matrices import floating, product
 from precond_lab.preconditioners.rank_one.dense import Dense, mirrored, recursion_of
 
 
@@ -32,7 +33,7 @@ def woodbury(P: jax.Array, U: jax.Array, V: jax.Array) -> jax.Array:
         >>> woodbury(jnp.eye(2), U, jnp.array([[1.0, 0.0], [2.0, 3.0]])).tolist()
         [[0.5, -0.25], [0.0, 0.25]]
     """
-    P, U, V = jnp.asarray(P), jnp.asarray(U), jnp.asarray(V)
+    P, U, V = floating(P), floating(U), floating(V)
     if P.ndim != 2 or P.shape[0] != P.shape[1]:
         raise ValueError(f"a matrix of shape {P.shape} given; a square one is wanted, [n, n]")
     if U.shape != V.shape or U.ndim != 2 or U.shape[0] != P.shape[0] or not U.shape[1]:
@@ -40,10 +41,10 @@ def woodbury(P: jax.Array, U: jax.Array, V: jax.Array) -> jax.Array:
             f"factors of shapes {U.shape}, {V.shape} given for order {P.shape[0]}; give [n, k] twice, k > 0"
         )
     with jax.named_scope("arrays"):
-        left, right = P @ U, V.T @ P
+        left, right = product(P, U), product(V.T, P)
         with jax.named_scope("scalars"):
-            X = solve(jnp.eye(U.shape[1], dtype=left.dtype) + V.T @ left, right)
-        return P - left @ X
+            X = solve(jnp.eye(U.shape[1], dtype=left.dtype) + product(V.T, left), right)
+        return P - product(left, X)
 
 
 def update(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> Dense:
@@ -67,13 +68,13 @@ def update(state: Dense, v: jax.Array, beta: jax.Array, alpha: jax.Array) -> Den
     """
     V = v[None] if v.ndim == 1 else v
     P = mirrored(state.P)
-    W = P @ V.T
+    W = product(P, V.T)
     with jax.named_scope("scalars"):
         sign = jnp.sign(alpha)
         tau = jnp.abs(beta / alpha)
-        capacitance = tau * jnp.eye(V.shape[0], dtype=W.dtype) + sign * (V @ W)
+        capacitance = tau * jnp.eye(V.shape[0], dtype=W.dtype) + sign * product(V, W)
         Y = solve_triangular(cholesky(capacitance), W.T)
-    products = Y.T @ Y
+    products = product(Y.T, Y)
     with jax.named_scope("scalars"):
         products = sign * products
     difference = P - products
