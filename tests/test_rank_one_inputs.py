@@ -17,8 +17,8 @@ def test_whole_numbers_do_not_wrap_around():
     with jax.enable_x64(True):
         P = rank_one.sherman_morrison(jnp.eye(2, dtype=jnp.int32), [70000, 0], [70000, 0])
         step = rank_one.eva(np.int32([[70000]]), np.int32([70000]), np.int32([1]), 1)
-    assert abs(P[0, 0] * (1 + square) - 1) <= 4 * 2.0**-53 * square
-    assert abs(step[0, 0] * (1 + square) / 70000 - 1) <= 4 * 2.0**-53 * square
+    assert abs(float(P[0, 0]) * (1 + square) - 1) <= 4 * 2.0**-53 * square
+    assert abs(float(step[0, 0]) * (1 + square) / 70000 - 1) <= 4 * 2.0**-53 * square
     np.testing.assert_array_equal(rank_one.woodbury([[1, 0], [0, 1]], [[1], [0]], [[1], [2]]), [[0.5, -1], [0, 1]])
     form = METHODS["bierman_ud"]
     last, _ = rank_one.run(form, form.start(jnp.ones(2)), [[1, 0]], 1.0, 1.0)
