@@ -1,5 +1,6 @@
 """The study of MKOR's two rules: its cases, its measurements at small sizes, and its judges."""
 
+import itertools
 import math
 import re
 import sys
@@ -60,7 +61,7 @@ def test_the_lemma_is_about_the_printed_rule():
     lemma = module("lemma")
     J, j = np.array([[2, 0.5], [0.5, 1]]), np.array([1.0, 2.0])
     goal = [[Fraction(187757, 83030), Fraction(257757, 332120)], [Fraction(257757, 332120), Fraction(598271, 498180)]]
-    assert np.abs(lemma.step(J, j, 0.95) - np.array(goal, float)).max() <= 20 * U64
+    assert np.abs(lemma.step(J[None], j[None], 0.95)[0] - np.array(goal, float)).max() <= 20 * U64
     assert lemma.allowed(0.5, 2.0, 3, 0.1) == pytest.approx((0.5 + 8 * 8 * 9) * 0.1)
     x, _ = lemma.aligned(3, 1.5, 2.0**-8)
     assert x[0, 0] == 1 + 2.0**-8 * (1 - 2.0**-12)  # rounds to one: an error of just below u
@@ -69,6 +70,47 @@ def test_the_lemma_is_about_the_printed_rule():
     for row in found:
         assert 0.01 < row["error_over_bound"] <= 1
         assert row["relative_error"] == pytest.approx(row["error_over_bound"] * row["relative_bound"])
+
+
+def test_the_worst_of_a_search_is_known_beyond_float64():
+    """d = 1, J = j = 1/10 in binary, both moved up by u: the printed rule in rationals."""
+    x, u = 0.1, 2.0**-8
+    one, up = np.full(1, x), np.ones(1)
+    apart, allowance, larger, size = module("lemma").precisely(one[None], one, up[None], up, x * u)
+
+    def rule(J: Fraction, j: Fraction) -> Fraction:
+        gamma, alpha = Fraction(19, 20), Fraction(1, 20)
+        return gamma * J + alpha / (gamma**2 * (1 + gamma * alpha * J * j * j)) * (J * j) ** 2
+
+    X, epsilon = Fraction(x), Fraction(x * u)
+    bound = (Fraction(19, 20) + 4 * Fraction(1, 20) / Fraction(19, 20) ** 2 * X**3) * epsilon
+    exact = (rule(X + epsilon, X + epsilon) - rule(X, X)) / bound
+    assert exact > 1  # the bound leaves out what is of second order
+    assert abs(Fraction(str(apart / allowance)) - exact) < Fraction(1, 10**13)
+    assert apart < larger  # with m = x (1 + u)
+    assert float(size) == pytest.approx(float(rule(X, X)), rel=1e-15)
+
+
+def test_streams_have_the_mean_square_length_that_they_say():
+    for name in module("cases").STREAMS:
+        V = module("streams").stream(name, 4000, 6, 0)
+        assert np.mean(np.sum(V * V, axis=1)) == pytest.approx(6, rel=0.05)
+    constant, noisy = (module("streams").stream(name, 4000, 6, 0) for name in ("constant", "noisy"))
+    assert (constant == constant[0]).all()
+    mean = noisy.mean(axis=0)
+    noise = np.mean(np.sum((noisy - mean) ** 2, axis=1))
+    assert noise / (mean @ mean) == pytest.approx(1 / 9, rel=0.05)
+
+
+def test_no_energy_lies_on_the_end_of_a_claim():
+    released = [c.parameters for c in cases(STUDY, Options(quick=True)) if c.parameters["part"] == "released"]
+    for format in ("float16", "bfloat16"):
+        mine = {2.0 ** c["log_energy"] * UNITS[format] for c in released if c["format"] == format}
+        units = sorted(x for x in mine if 1.9 < x < 16.1)
+        assert units[0] < 2.2
+        assert units[-1] > 14
+        assert max(y / x for x, y in itertools.pairwise(units)) == pytest.approx(2**0.25)
+        assert not mine & {0.5, 8.0}
 
 
 def test_one_step_follows_its_laws():
@@ -184,7 +226,8 @@ def good(case: dict) -> dict:
             return {**figures, "least_over_law": eigenvalue * energy, "energy_in_u": units}
         case "lemma":
             ratio = 1e-6 if case["d"] >= 1024 else 1.0
-            return {"error_over_bound": ratio, "relative_error": 1e-3, "relative_bound": 1e-3 / ratio}
+            figures = {"error_over_bound": ratio, "error_over_larger_bound": ratio}
+            return {**figures, "relative_error": 1e-3, "relative_bound": 1e-3 / ratio}
         case _:
             passed = case["poison"] == "nan" and case["stabilizer"] != "reset unless finite"
             return {"caught": not passed, "finite_at_the_end": not passed}
@@ -209,8 +252,10 @@ BREAKS = {
     "E16-direction": ({"part": "track", "rule": "printed", "stream": "noisy"}, {"cosine": 0.5}),
     "E17-spectrum": ({**RELEASED, "format": "float64", "seed": 1}, {"least_over_law": 0.9}),
     "E17": ({**RELEASED, "format": "float16", "mode": "stored"}, {"lost": False}),
-    "E17-every": ({**RELEASED, "format": "bfloat16", "log_energy": 16.0, "seed": 2}, {"lost": False}),
-    "E18": ({"part": "lemma", "kind": "searched", "d": 2, "format": "float16"}, {"error_over_bound": 1.01}),
+    "E17-every": ({**RELEASED, "format": "bfloat16", "log_energy": 16.125, "seed": 2}, {"lost": False}),
+    "E18": ({"part": "lemma", "kind": "searched", "d": 2, "format": "float16"}, {"error_over_bound": 1 + 1e-12}),
+    "E18-both": ({"part": "lemma", "kind": "aligned", "d": 64}, {"error_over_larger_bound": 1 + 1e-12}),
+    "E18-first-order": ({"part": "lemma", "kind": "searched", "format": "float16"}, {"error_over_bound": 1.01}),
     "E18-vacuous": ({"part": "lemma", "kind": "aligned", "d": 1024, "entry": 10.0}, {"error_over_bound": 1e-3}),
     "E18-vacuous-small": ({"part": "lemma", "kind": "definite", "d": 1024, "entry": 0.1}, {"error_over_bound": 1e-3}),
     "E19": ({"part": "poison", "stabilizer": "released reset", "poison": "nan"}, {"caught": True}),
@@ -236,13 +281,14 @@ def touch(rows: list[dict], axes: dict, figures: dict) -> None:
 def test_judges_confirm_what_holds(rows):
     assert statuses(rows) == {**dict.fromkeys(BREAKS, Status.CONFIRMED), "E16-inverse": Status.REFUTED}
     assert "grows by 2.116 a step" in STUDY.answer(rows)
-    assert "4076 in float16, 492 in bfloat16" in STUDY.answer(rows)
+    assert "3138 in float16, 375 in bfloat16" in STUDY.answer(rows)
 
 
 @pytest.mark.parametrize("claim", BREAKS)
 def test_a_judge_refutes_what_does_not_hold(rows, claim):
     touch(rows, *BREAKS[claim])
-    assert statuses(rows)[claim] is Status.REFUTED
+    judge = next(one.judge for one in STUDY.claims if one.name == claim)
+    assert judge(rows).status is Status.REFUTED
 
 
 def test_a_rule_that_is_the_inverse_would_be_found_to_be_it(rows):
@@ -253,7 +299,7 @@ def test_a_rule_that_is_the_inverse_would_be_found_to_be_it(rows):
 
 
 def test_a_loss_that_comes_too_early_refutes_the_threshold(rows):
-    touch(rows, {**RELEASED, "format": "bfloat16", "mode": "rounded", "log_energy": 4.5, "seed": 3}, {"lost": True})
+    touch(rows, {**RELEASED, "format": "bfloat16", "mode": "rounded", "log_energy": 4.625, "seed": 3}, {"lost": True})
     assert statuses(rows)["E17"] is Status.REFUTED
 
 
@@ -261,6 +307,8 @@ def test_a_judge_without_rows_leaves_its_claim_open(rows):
     found = statuses([row for row in rows if row["part"] != "lemma"])
     assert {name for name, status in found.items() if status is Status.OPEN} == {
         "E18",
+        "E18-both",
+        "E18-first-order",
         "E18-vacuous",
         "E18-vacuous-small",
     }

@@ -3,6 +3,7 @@
 from fractions import Fraction as Q
 from itertools import product as pairs
 
+import jax
 import numpy as np
 import pytest
 from rank_one_exact import (
@@ -19,6 +20,7 @@ from precond_lab.diagnosis import (
     woodbury_bound,
     woodbury_quantities,
 )
+from precond_lab.preconditioners import rank_one
 
 
 def woodbury_cases(seed: int, count: int, n: int, k: int) -> tuple[np.ndarray, ...]:
@@ -121,3 +123,144 @@ def test_eva_keeps_what_is_certified(format):
     assert seen["certified"] == {True}
     assert False in seen["undecided"] or format == "float16"
     assert violated > 0  # u (1 + sigma / gamma) alone is no bound
+
+
+def kept_by(P: np.ndarray, G, a, b, damping: float) -> tuple[bool, Q | float]:
+    """Exactly: whether P has a positive product with G and the right sign along b a^T, and its relative error there."""
+    if not np.isfinite(P).all():
+        return False, np.inf
+    along = dot(b, [dot(row, a) for row in G])
+    exact = along / (Q(float(damping)) + dot(a, a) * dot(b, b))
+    found = dot(b, [dot(row, a) for row in P])
+    descent = sum(dot(g, p) for g, p in zip(G, P, strict=True))
+    return descent > 0 and found * exact > 0, abs((found - exact) / exact) if exact else np.inf
+
+
+def emulated_eva(G, a, b, damping, format) -> np.ndarray:
+    run = jax.jit(jax.vmap(pl.emulate(rank_one.eva, pl.Arithmetic(format))))
+    return np.asarray(run(*(np.asarray(x, dtype=np.float32) for x in (G, a, b, damping)))).astype(np.float64)
+
+
+def over_the_range(rng, format, m: int, n: int, count: int) -> tuple[np.ndarray, ...]:
+    """Arguments of every scale, near b a^T and not, sigma / gamma from 1/100 to 100; the second half of the format."""
+    record = named(format)
+    low, high = np.log2(record.min_subnormal) - 1, np.log2(record.max)
+
+    def vector(size: int) -> np.ndarray:
+        common = rng.choice([0.1, 0.3, 1.0], (count, 1)) * rng.uniform(low, high, (count, 1))
+        exponents = np.clip(common + 0.05 * (high - low) * rng.standard_normal((count, size)), low, high)
+        return 2.0**exponents * rng.choice([-1, 1], (count, size))
+
+    a, b = vector(n), vector(m)
+    outer = b[:, :, None] * a[:, None, :]
+    noise = rng.choice([0.0, 0.1, 1.0], (count, 1, 1)) * rng.standard_normal(outer.shape)
+    size = 2.0 ** rng.uniform(low, high, (count, 1, 1)) / np.abs(outer).max((1, 2), keepdims=True)
+    G = outer * (1 + noise) * size * rng.choice([-1, 1], (count, 1, 1))
+    damping = (a**2).sum(1) * (b**2).sum(1) * 10.0 ** rng.uniform(-2, 2, count)
+    damping = np.clip(np.where(rng.uniform(size=count) < 0.8, damping, vector(1)[:, 0] ** 2), 2.0**low, 2.0**high)
+    with np.errstate(over="ignore"):
+        narrow = [x.astype(np.float32).astype(np.float64) for x in (G, a, b, damping)]
+    stored = [np.asarray(pl.round_to(x, format)) for x in narrow]
+    halves = (
+        np.where((np.arange(count) < count // 2).reshape(-1, *[1] * (x.ndim - 1)), x, y)
+        for x, y in zip(narrow, stored, strict=True)
+    )
+    return tuple(np.where(np.isfinite(x), x, 1.0) for x in halves)
+
+
+@pytest.mark.parametrize("format", ["float16", "float8_e4m3fn", "bfloat16"])
+def test_no_certified_step_of_eva_is_refuted_by_its_emulation(format):
+    rng, certified, closest = np.random.default_rng(5), 0, 0.0
+    for m, n in ((1, 1), (2, 1), (1, 3)):
+        G, a, b, damping = over_the_range(rng, format, m, n, 500)
+        damping = np.maximum(damping, named(format).min_subnormal)
+        for *given, P in zip(G, a, b, damping, emulated_eva(G, a, b, damping, format), strict=True):
+            certificate = eva_certificate(*given, format)
+            assert (certificate.verdict == "certified") == (certificate.margin > 1)
+            if certificate.curved < np.inf or certificate.margin > 1:
+                kept, error = kept_by(P, *given)
+                assert error <= certificate.curved
+                assert kept or certificate.margin <= 1
+                certified += certificate.margin > 1
+                closest = max(closest, error / Q(certificate.curved))
+    assert certified > 30
+    assert closest > 0.1
+
+
+@pytest.mark.parametrize(
+    ("G", "a", "b", "damping"),
+    [
+        ([[300.0]], [16.0], [16.0], 6e4),  # x overflows
+        ([[2.0**-20]], [2.0**-8], [2.0**-8], 2.0**6),  # the quotient by gamma underflows
+        ([[-9.9897e-5]], [-0.00209045], [35.40625], 0.000161290),  # c a_j is subnormal, and P has the wrong sign
+        ([[1.0]], [2.0**-7], [2.0**-7], 2.0**-20),  # sigma underflows
+        ([[2.0**-30]], [1.0], [1.0], 1.0),  # an argument becomes zero
+        ([[1.0]], [1.0], [1.0], 2.0**17),  # and one infinite
+    ],
+)
+def test_a_step_of_eva_out_of_range_is_not_certified(G, a, b, damping):
+    assert eva_certificate(G, a, b, damping, "float16").verdict == "undecided"
+    flawed = [np.asarray(x)[None] for x in (G, a, b, damping)]
+    kept, error = kept_by(emulated_eva(*flawed, "float16")[0], G, a, b, damping)
+    assert not kept or error > Q(1, 100)
+    assert eva_certificate(G, a, b, damping, "float32").verdict == "certified"
+
+
+def test_arguments_of_eva_are_checked():
+    ones = ([[1.0]], [1.0], [1.0])
+    for damping in (np.inf, np.nan, 0.0, -1.0, np.ones(2), np.ones(1)):
+        with pytest.raises(ValueError, match="one positive and finite number"):
+            eva_certificate(*ones, damping, "float16")
+    assert eva_certificate(*ones, np.float32(0.5), "float16").verdict == "certified"
+    for roundings, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)):
+        with pytest.raises(error, match="roundings"):
+            eva_certificate(*ones, 1.0, "float16", roundings)
+    with pytest.raises(ValueError, match="lacks zero or a sign"):
+        eva_certificate(*ones, 1.0, "e8m0")
+    with pytest.raises(ValueError, match="none empty"):
+        eva_certificate(np.ones((1, 0)), [], [1.0], 1.0, "float16")
+    exact, rounded = (eva_certificate([[x]], [1.0], [1.0], 1.0, "float16") for x in (1.0, 1.0001))
+    assert (exact.roundings, rounded.roundings) == (12, 22)
+    assert exact.margin > rounded.margin
+    for G in (np.nan, np.inf, 0.0):
+        assert eva_certificate([[G]], [1.0], [1.0], 1.0, "float16").verdict == "undecided"
+
+
+def exact_bounds(a: float, size: float, alpha: float, e1: float, e2: float) -> tuple[Q, Q, Q, Q]:
+    """h, and the three bounds of the theorem."""
+    A, S, Z, e, f = (Q(x) for x in (a, size, alpha, e1, e2))
+    h, first, squared = e * S * Z, e + e * S * Z * (2 * A + e), S * (A + e) ** 2
+    sharper = first + squared * (f + e * S * Z**2 / (1 - h)) if h < 1 else Q(0)
+    return h, first + squared * (f + 2 * e * S * Z**2), sharper, 8 * e + Q(9, 8) * A * f
+
+
+def test_bounds_of_the_forward_error_are_rounded_up_at_every_scale():
+    rng = np.random.default_rng(0)
+    cases = 10.0 ** np.concatenate([rng.uniform(-320, 100, (300, 5)), rng.uniform(-2, 0, (300, 5))])
+    cases[rng.uniform(size=cases.shape) < 0.1] = 0
+    given = [(1e-170, 1, 1, 0, 1), (1.1e-160, 1, 1, 0, 1), (1e-300, 1, 1, 0, 1e-100), (1, 0.5, 1, 0, 0), *cases]
+    result, certified = woodbury_bound(*np.array(given).T), 0
+    for i, case in enumerate(given):
+        h, *exact = exact_bounds(*case)
+        assert result.verdict[i] != "certified" or h <= Q(1, 2)
+        certified += result.verdict[i] == "certified"
+        for bound, least in zip((result.bound[i], result.sharper[i], result.corollary[i]), exact, strict=True):
+            assert bound == np.inf or Q(float(bound)) >= least
+        assert h == 0 or result.margin[i] <= 1 / (2 * h)
+    assert certified > 300
+    assert result.bound[3] == 0
+
+
+def test_bounds_of_a_capacitance_are_rounded_outward():
+    rng = np.random.default_rng(1)
+    cases = 10.0 ** np.concatenate([rng.uniform(-200, 200, (200, 5)), rng.uniform(-1, 1, (200, 5))])
+    cases[:, 4] = np.maximum(cases[:, 4], 1)
+    low, high = capacitance_bounds(*cases.T)
+    for (a, b, c, d, k), lower, upper in zip(cases, low, high, strict=True):
+        assert Q(float(lower)) <= 1 / (Q(k) * Q(a) * Q(d))
+        assert upper == np.inf or Q(float(upper)) >= Q(k) * Q(c) * Q(b)
+    assert (np.abs(low[200:] * cases[200:, 4] * cases[200:, 0] * cases[200:, 3] - 1) < 1e-14).all()
+    for wrong in ((np.nan, 1, 1, 1), (0, 1, 1, 1), (1, -1, 1, 1), (1, 1, 1, 1, 0.5), (1, 1, 1, 1, np.nan)):
+        with pytest.raises(ValueError, match="positive numbers"):
+            capacitance_bounds(*wrong)
+    assert np.isfinite(capacitance_bounds(1e-200, 1.0, 1.0, 1e-200)).all()

@@ -147,6 +147,27 @@ def test_negative_s_of_a_definite_matrix_is_no_proof():
         gain_certificate(np.eye(2), v, 0.0, "bfloat16")
 
 
+def test_numbers_of_roundings_are_positive():
+    """With a negative one, the error of s was negative, and a positive definite P was called lost."""
+    P, v = np.eye(2), np.ones(2)
+    for wrong, error in ((0, ValueError), (-1, ValueError), (0.5, TypeError), (True, TypeError)):
+        with pytest.raises(error, match="roundings"):
+            sign_certificate(P, v, 2.0, "bfloat16", wrong)
+        for name in ("roundings", "scalar_roundings"):
+            with pytest.raises(error, match=name):
+                gain_certificate(P, v, 1.0, "bfloat16", **{name: wrong})
+    assert gain_certificate(P, v, 1.0, "bfloat16", roundings=np.int64(2)).roundings == 2
+
+
+@pytest.mark.parametrize("d", [np.inf, -np.inf])
+def test_an_infinite_d_changes_nothing(d):
+    matrices = np.array([[[1.0, 0.5], [0.5, 1.0]], [[1.0, 1.5], [1.5, 1.0]], [[-1.0, 0.0], [0.0, 1.0]]])
+    for P, verdict in zip(matrices, ("certified", "lost", "lost"), strict=True):
+        assert gain_condition(P, np.ones(2), d).verdict == verdict
+    assert gain_condition(matrices[0], [np.inf, 1.0], d).verdict == "lost"
+    assert gain_condition(matrices[0], np.ones(2), np.nan).verdict == "lost"
+
+
 @pytest.mark.parametrize("hair", [0, 1, -1])
 def test_the_gain_condition_is_decided_to_the_last_digits(hair):
     for seed, n in pairs(range(6), (1, 3, 5)):

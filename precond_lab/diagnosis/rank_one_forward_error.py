@@ -24,19 +24,20 @@ M A^{-1} U = U K follow K = U^+ M A^{-1} U and K^{-1} = U^+ A M^{-1} U, so that 
 |K^{-1}| <= kappa(U) |A| |M^{-1}|; from V^T A^{-1} M = K V^T the same with kappa(V). For vectors kappa(U) is 1.
 
 **Eva.** P = (G - c b a^T) / gamma with x = b^T G a, sigma = |a|^2 |b|^2 and c = x / (gamma + sigma) has b^T P a =
-x / (gamma + sigma), a difference of x and c sigma. Let every term of gamma P_ij = G_ij - b_i a_j (sum over k and l of
-b_k G_kl a_l) / (gamma + sigma) pass at most k roundings, g = gamma_k = k u / (1 - k u) and X = |b|^T |G| |a|. Its error
-is at most g (|G_ij| + |b_i| |a_j| X / (gamma + sigma)). So
+x / (gamma + sigma), a difference of x and c sigma. Of gamma P_ij = G_ij - b_i a_j (sum over k and l of b_k G_kl a_l) /
+(gamma + sigma) let G_ij pass two roundings, those of the difference and of the quotient, and every other term at most
+k. A product of k factors 1 + delta or 1 / (1 + delta), |delta| <= u, is within g_k = (1 - u)^{-k} - 1 of one. With
+X = |b|^T |G| |a|, the error of gamma P_ij is at most g_2 |G_ij| + g_k |b_i| |a_j| X / (gamma + sigma). So
 
-    |b^T P^ a - b^T P a| / |b^T P a| <= g (X / |x|) (gamma + 2 sigma) / gamma = gamma_k mu (1 + 2 sigma / gamma).
+    |b^T P^ a - b^T P a| / |b^T P a| <= mu (g_2 (1 + sigma / gamma) + g_k sigma / gamma).
 
 mu = X / |x| >= 1 is the condition of x: 1 for G = b a^T, and without it u (1 + sigma / gamma) is no bound. Below one,
-the curved component has the right sign. And <G, P^> > 0 if g (|G|_F^2 + X^2 / (gamma + sigma)) < gamma <G, P>, where
-gamma <G, P> = |G|_F^2 - x^2 / (gamma + sigma).
+the curved component has the right sign. And <G, P^> > 0 if g_2 |G|_F^2 + g_k X^2 / (gamma + sigma) < gamma <G, P>,
+where gamma <G, P> = |G|_F^2 - x^2 / (gamma + sigma).
 
 **Underflow.** Let t bound the error of an operation whose result is below the smallest normal number, and w what all
 the roundings after it can multiply it by. Of those in sigma, s = 2n t |b|^2 + 2m t |a|^2 + 4mn t^2 + 2t is a relative
-error r of 1 / (gamma + sigma), which joins g. All others are absolute: 2n t in an entry of y = G a, so
+error r of 1 / (gamma + sigma), which joins g_k. All others are absolute: 2n t in an entry of y = G a, so
 2n t |b|_1 + 2m t in x, e = t + (2n t |b|_1 + 2m t) / (gamma + sigma) in c, and in gamma P_ij
 
     h_ij = w (e |b_i| |a_j| + t |a_j| + 2t + gamma t),
@@ -47,8 +48,9 @@ that cancels is thereby counted in full.
 **Overflow.** Nothing overflows if the sums of magnitudes of all intermediate results, with their errors, are at most
 the largest number: no partial sum is larger, in whatever order.
 
-**Arguments that are not numbers of the format** are rounded by some programs, and not by others. Ten roundings cover
-both: those of b_i, a_j, b_k, G_kl and a_l, four in sigma, and that of gamma by which is divided.
+**Arguments that are not numbers of the format** are rounded by some programs, and not by others. Ten roundings of
+other terms cover both: those of b_i, a_j, b_k, G_kl and a_l, four in sigma, and that of gamma by which is divided; and
+two of G_ij, its own and the latter.
 """
 
 from typing import Any, NamedTuple
@@ -63,7 +65,7 @@ from precond_lab.diagnosis.rank_one_enclosures import absolute_error, exact_floa
 _LARGEST = np.finfo(np.float64).max
 _WIDE = 2.0**150  # numbers between this and its inverse have products of six, as needed here, in float64
 _FLOOR = 2.0**-300  # of absolute errors, so that they too have
-_OF_ARGUMENTS = 10
+_OF_ARGUMENTS = (2, 10)  # roundings of G_ij, and of other terms
 
 
 class WoodburyBound(NamedTuple):
@@ -277,8 +279,8 @@ def eva_certificate(
         b: ``[m]``.
         damping: gamma, positive and finite.
         format: of the operations; a wider one of scalars, with no smaller range, only lowers k.
-        roundings: k, of a factor or term of P_ij; 2 (m + n) + 8 where None, all in `format`. 6 where x and sigma are
-            exact and c is rounded once. Those of arguments come on top.
+        roundings: k, of a factor or term of P_ij other than G_ij, which passes two; 2 (m + n) + 8 where None, all in
+            `format`. 6 where x and sigma are exact and c is rounded once. Those of arguments come on top.
 
     Returns:
         The certificate.
@@ -291,7 +293,7 @@ def eva_certificate(
     Example:
         >>> certificate = eva_certificate([[1.0]], [1.0], [2.0], 1.0, "float16", roundings=6)
         >>> certificate.verdict.value, certificate.ratio, round(certificate.margin, 1)
-        ('certified', 4.0, 37.8)
+        ('certified', 4.0, 60.1)
     """
     record = named(format)
     if not (record.signed and record.zero):
@@ -301,10 +303,12 @@ def eva_certificate(
     steps = 2 * (m + n) + 8
     k = steps if roundings is None else positive_count(roundings, "roundings")
     inside, exact = _in_range((G_, a_, b_, np.asarray(gamma)), record)
-    k += 0 if exact else _OF_ARGUMENTS
+    first = min(k, 2)
+    if not exact:
+        first, k = first + _OF_ARGUMENTS[0], k + _OF_ARGUMENTS[1]
     with np.errstate(all="ignore"):
         sigma = float(a_ @ a_) * float(b_ @ b_)
-        found = _eva_bounds(G_, a_, b_, gamma, record, k, max(steps, k)) if inside else None
+        found = _eva_bounds(G_, a_, b_, gamma, record, (first, k, max(steps, k))) if inside else None
         mu, curved, descent = found or (np.inf, np.inf, 0.0)
         ratio = sigma / gamma
     margin = min(1 / curved, descent)
@@ -339,7 +343,7 @@ def _in_range(arguments: tuple[np.ndarray, ...], format: Format) -> tuple[bool, 
 
 
 def _eva_bounds(
-    G: np.ndarray, a: np.ndarray, b: np.ndarray, gamma: float, format: Format, k: int, steps: int
+    G: np.ndarray, a: np.ndarray, b: np.ndarray, gamma: float, format: Format, roundings: tuple[int, int, int]
 ) -> tuple[float, float, float] | None:
     """mu, the bound of the relative error along b a^T, and the margin of descent; None where a number may overflow."""
     m, n = G.shape
@@ -348,14 +352,14 @@ def _eva_bounds(
     squares = float(a @ a), float(b @ b)
     sigma, size, mass = squares[0] * squares[1], float(B @ M @ A) * up, M @ A
     D = gamma + sigma
-    grown = float(np.exp(-2 * (steps + 8) * np.log1p(-u))) * up
+    of_G, g, grown = (float(np.expm1(-k * np.log1p(-u))) * up for k in roundings)
+    grown = (1 + grown) * (1 + grown) * up
     of_sigma = 2 * t * (n * squares[1] + m * squares[0] + 2 * m * n * t + 1)
     share = of_sigma / D * grown * up
-    if not (k * u < 1 and share < 0.5):
+    if not share < 0.5:
         return None
     r = share / (1 - share) * up
     w = grown * (1 + r) * up
-    g = k * u / (1 - k * u) * up
     g = (g + r + g * r) * up
     of_x = 2 * t * (n * float(B.sum()) + m)
     e = of_x / D + t
@@ -378,11 +382,12 @@ def _eva_bounds(
     x = abs(float(b @ G @ a)) - slack(m + n + 4) * size
     mu = size / x if x > 0 else np.inf
     along = w * (e * sigma + t * float(B.sum()) * squares[0] + (2 + gamma) * t * float(B.sum()) * float(A.sum()))
-    curved = (g * mu * (1 + 2 * sigma / gamma) + along / x * (D / gamma)) * up if x > 0 else np.inf
+    relative = of_G * (D / gamma) + g * (sigma / gamma)
+    curved = (mu * relative + along / x * (D / gamma)) * up if x > 0 else np.inf
     square = float(np.sum(G**2))
     # |G|^2 - x^2 / (gamma + sigma) with the largest x there may be; by Cauchy and Schwarz it is at least the second.
     kept = square * (1 - slack(m * n + 8)) - (x + slack(2 * m + 2 * n + 8) * size) ** 2 / D * up
     kept = max(kept, square * gamma / D * (1 - slack(m * n + m + n + 8)))
     beside = w * (e * size + t * float(mass.sum()) + (2 + gamma) * t * float(M.sum()))
-    lost = (g * (square + size**2 / D) + beside) * up
-    return mu, curved, kept / lost if lost < np.inf else 0.0
+    lost = (of_G * square + g * (size**2 / D) + beside) * up
+    return mu, curved, kept / lost if 0 < lost < np.inf else 0.0

@@ -243,8 +243,8 @@ def gain_condition(P: ArrayLike, z: ArrayLike, d: ArrayLike) -> ComputedGain:
         high = (value + off + rest) * (1 + slack(4))
     definite = ~unit.broken & (least.least_lower > 0)
     known = definite & np.isfinite(low) & np.isfinite(high) & finite
-    negative = unit.broken | (least.least_upper < 0) | (known & (low >= t))  # `low` is finite: no infinite t is reached
-    lost = ~finite | (t == 0) | (negative & ((t > 0) | endless))
+    broken = unit.broken | (least.least_upper < 0)
+    lost = ~finite | (t == 0) | (broken & ((t > 0) | endless)) | (known & (low >= t) & (t > 0))
     with np.errstate(all="ignore"):
         margin = np.where(known, np.where(high > 0, t / high * (1 - slack(2)), np.inf), -np.inf)
     margin = np.where((t > 0) & ~endless, margin, np.where(definite & (endless | (t < 0)), np.inf, -np.inf))

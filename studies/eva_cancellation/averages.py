@@ -1,7 +1,6 @@
 """Running averages of a vector whose samples move once, carried in a format until they have had time to settle."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -9,6 +8,7 @@ import jax
 import numpy as np
 
 import precond_lab as pl
+from precond_lab.arithmetic.roles import by_role
 from precond_lab.preconditioners.rank_one.averages import average_step, start_average
 
 from .cases import ROUNDED
@@ -24,7 +24,7 @@ def program(form: str, format: str) -> Callable:
     """
     wide = pl.Arithmetic("float32", carrier="float32")
     low = wide if form == "wide" else pl.Arithmetic(format)
-    arithmetic = replace(wide, overrides={"arrays": low, "state": low, "scalars": low if form == ROUNDED else wide})
+    arithmetic = by_role(state=low, arrays=low, scalars=low if form == ROUNDED else wide)
     recurrence = {"wide": "convex", ROUNDED: "convex"}.get(form, form)
     step = pl.emulate(lambda state, y, old: average_step(state, y, old_weight=old, form=recurrence), arithmetic)
 

@@ -41,8 +41,17 @@ NOISES = (0.0, 0.01, 0.1, 1.0)
 DIRECTIONS = ("drawn", "aligned", "parallel")
 """Of E2's cases: G drawn, G near b a^T, G a multiple of b a^T."""
 
-SIDES = {"small b": tuple(range(6)), "large a": tuple(range(6))}
-"""Entries of b are 10^-k, or entries of a 2^k."""
+SHAPES = {"32x48": 5, "128x192": 5, "256x384": 2}
+"""Seeds by shape; the last is the dearest."""
+
+SEARCHED, SEARCHES = "16x16", 40
+"""A small layer and how many seeds of it: what the split may do with sums in float32, it does in few of many."""
+
+QUICK_SHAPES = {"32x48": 5, "256x384": 1}
+SIDES = ("small b", "large a", "large sigma")
+"""Entries of b are 10^-k, or entries of a 2^k, or those of b 2^(k - 4) in a layer with sigma = m n at k = 4."""
+
+EXPONENTS = tuple(range(6))
 
 ROUNDED = "convex, rounded"
 FORMS = ("convex", ROUNDED, "incremental", "compensated", "wide")
@@ -82,10 +91,10 @@ def grid(options: Options) -> Iterator[dict[str, Any]]:
 
 
 def _roundings(*, quick: bool) -> Iterator[dict[str, Any]]:
-    for shape in ("32x48",) if quick else ("32x48", "128x192"):
+    for shape, seeds in (QUICK_SHAPES if quick else SHAPES).items():
         for program, arithmetics in PROGRAMS.items():
             for arithmetic, format, ratio, noise in product(arithmetics, FORMATS, RATIOS, NOISES):
-                for seed in range(5):
+                for seed in range(seeds):
                     yield {
                         "part": Part.CANCELLATION.value,
                         "program": program,
@@ -96,16 +105,28 @@ def _roundings(*, quick: bool) -> Iterator[dict[str, Any]]:
                         "noise": noise,
                         "seed": seed,
                     }
-    for arithmetic, (side, exponents) in product(PROGRAMS["closed"][:3], SIDES.items()):
-        for exponent in exponents:
-            yield {
-                "part": Part.RANGE.value,
-                "arithmetic": arithmetic,
-                "format": "float16",
-                "side": side,
-                "exponent": exponent,
-                "seed": 0,
-            }
+    for arithmetic, format, ratio, seed in product(
+        PROGRAMS["split"][1:], FORMATS, [x for x in RATIOS if x >= 3], range(SEARCHES)
+    ):
+        yield {
+            "part": Part.CANCELLATION.value,
+            "program": "split",
+            "arithmetic": arithmetic,
+            "format": format,
+            "shape": SEARCHED,
+            "log_ratio": ratio,
+            "noise": 0.0,
+            "seed": seed,
+        }
+    for arithmetic, side, exponent in product(PROGRAMS["closed"][:3], SIDES, EXPONENTS):
+        yield {
+            "part": Part.RANGE.value,
+            "arithmetic": arithmetic,
+            "format": "float16",
+            "side": side,
+            "exponent": exponent,
+            "seed": 0,
+        }
     for form, format, old_weight, change in product(FORMS, FORMATS, OLD_WEIGHTS, CHANGES):
         yield {
             "part": Part.AVERAGE.value,

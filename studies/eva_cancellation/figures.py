@@ -1,13 +1,14 @@
 """The pictures of the study, each drawn from its own table."""
 
+import math
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 from precond_lab.study import Figure, Row
 
-from .cases import FORMATS, FORMS, METHODS, RATIOS, TASKS, Part
-from .rows import ALONG, ROUNDOFF, largest, least, of
+from .cases import FORMATS, FORMS, METHODS, RATIOS, SIDES, TASKS, Part
+from .rows import ALONG, ROUNDOFF, STALLS_FROM, largest, least, of
 
 LINES = {
     ("closed", "rounded"): ("every operation rounded", "o", "-"),
@@ -21,7 +22,7 @@ WARNING = "#D55E00"
 
 
 def cancellation_table(rows: list[Row]) -> list[dict]:
-    """By format, program and sigma / gamma: the largest error and the least <G, P>, for G near b a^T."""
+    """By format, program and sigma / gamma, over seeds and shapes: largest error and least <G, P>, G near b a^T."""
     table = []
     for format in FORMATS:
         for (program, arithmetic), (label, _, _) in LINES.items():
@@ -41,8 +42,11 @@ def cancellation_table(rows: list[Row]) -> list[dict]:
     return table
 
 
-def _by_format(figure: Any, table: list[dict], name: str) -> Any:
-    """One panel a format, with a line for every way of computing; the panels."""
+LAW = r"$u\,(1+\sigma/\gamma)$"
+
+
+def _by_format(figure: Any, table: list[dict], name: str, law: str | None = None) -> Any:
+    """One panel a format, with a line for every way of computing, and one for the law; the panels."""
     figure.set_size_inches(9.4, 4.9)
     panels = figure.subplots(1, len(FORMATS), sharey=True)
     handles = []
@@ -52,6 +56,10 @@ def _by_format(figure: Any, table: list[dict], name: str) -> Any:
             found = [row for row in table if (row["format"], row["computed"]) == (format, label)]
             x, y = [row["ratio"] for row in found], [row[name] for row in found]
             handles.append(panel.plot(x, y, line, marker=marker, label=label)[0])
+        if law is not None:
+            points = {row["ratio"]: row[law] for row in table if row["format"] == format}
+            style = {"color": "black", "linestyle": ":", "linewidth": 1.6, "label": LAW}
+            handles += panel.plot(list(points), list(points.values()), **style)
         panel.set_xscale("log")
         panel.set_xlabel(r"$\sigma/\gamma$")
         panel.set_title(format)
@@ -61,11 +69,8 @@ def _by_format(figure: Any, table: list[dict], name: str) -> Any:
 
 def draw_law(figure: Any, table: list[dict]) -> None:
     """Errors with the law beside them."""
-    panels = _by_format(figure, table, "largest_error")
-    for panel, format in zip(panels, FORMATS, strict=True):
-        law = {row["ratio"]: row["law"] for row in table if row["format"] == format}
-        panel.plot(list(law), list(law.values()), color="black", linestyle=":", linewidth=1.4)
-        panel.text(1.5e4, ROUNDOFF[format] * 1.5e4 * 4, r"$u\,(1+\sigma/\gamma)$", ha="right", fontsize=10)
+    panels = _by_format(figure, table, "largest_error", "law")
+    for panel in panels:
         panel.axhline(1, color=QUIET, linewidth=0.9)
         panel.set_yscale("log")
     panels[0].text(1, 1.25, "nothing is left", fontsize=9, color=QUIET)
@@ -94,33 +99,41 @@ def range_table(rows: list[Row]) -> list[dict]:
     return [{name: row[name] for name in names} for row in of(rows, Part.RANGE)]
 
 
+TOP = 1e4  # where what is not a number is drawn
+
+
 def draw_range(figure: Any, table: list[dict]) -> None:
-    """A panel for small b and one for large a."""
-    figure.set_size_inches(9.2, 4.4)
-    panels = figure.subplots(1, 2, sharey=True)
+    """A panel for small b, one for large a, and one for a layer in which sigma alone is large."""
+    figure.set_size_inches(10.4, 4.4)
+    panels = figure.subplots(1, len(SIDES), sharey=True)
     handles = []
-    for panel, side in zip(panels, ("small b", "large a"), strict=True):
+    for panel, side in zip(panels, SIDES, strict=True):
         handles = []
-        for arithmetic in ("rounded", "accumulated", "scalars"):
+        for arithmetic, size in (("rounded", 9), ("accumulated", 6), ("scalars", 4)):
             label, marker, line = LINES["closed", arithmetic]
             found = [row for row in table if (row["side"], row["arithmetic"]) == (side, arithmetic)]
             found.sort(key=lambda row: row["exponent"])
-            x, y = [row["exponent"] for row in found], [row["curved_error"] for row in found]
-            handles.append(panel.plot(x, y, line, marker=marker, label=label)[0])
-        panel.axhline(ROUNDOFF["float16"] * 11, color="black", linestyle=":", linewidth=1.4)
+            x = [row["exponent"] for row in found]
+            y = [row["curved_error"] if math.isfinite(row["curved_error"]) else TOP for row in found]
+            handles.append(panel.plot(x, y, line, marker=marker, markersize=size, label=label)[0])
+        style = {"color": "black", "linestyle": ":", "linewidth": 1.6, "label": LAW}
+        handles.append(panel.axhline(ROUNDOFF["float16"] * 11, **style))
         panel.axhline(1, color=QUIET, linewidth=0.9)
         panel.set_yscale("log")
     exponents = sorted({row["exponent"] for row in table})
     panels[0].set_xticks(exponents, ["1", *(f"$10^{{-{k}}}$" for k in exponents[1:])])
     panels[1].set_xticks(exponents, [str(2**k) for k in exponents])
-    panels[0].set_xlabel("entries of b")
-    panels[1].set_xlabel("entries of a, 1024 of them")
-    panels[0].set_title("norms that underflow")
-    panels[1].set_title("norms that overflow")
-    panels[0].text(1.6, ROUNDOFF["float16"] * 15, r"$u\,(1+\sigma/\gamma)$", fontsize=9)
+    panels[2].set_xticks(exponents, ["1/16", "1/8", "1/4", "1/2", "1", "2"])
+    panels[0].set_ylim(top=3 * TOP)
+    places = ("entries of b", "entries of a, 1024 of them", "entries of b, 256 by 384")
+    titles = (r"$|b|^2$ underflows", r"$|a|^2$ overflows", r"$\sigma$ overflows")
+    for panel, place, title in zip(panels, places, titles, strict=True):
+        panel.set_xlabel(place)
+        panel.set_title(title)
+    panels[2].text(3.6, TOP, "not a number", fontsize=9, color=QUIET, ha="right", va="center")
     panels[0].text(0, 1.25, "nothing is left", fontsize=9, color=QUIET)
     panels[0].set_ylabel(r"relative error of $b^T P a$ in float16")
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
 
 
 def training_table(rows: list[Row]) -> list[dict]:
@@ -230,19 +243,22 @@ def draw_averages(figure: Any, table: list[dict]) -> None:
     handles = []
     for panel, weight in zip(panels, weights, strict=True):
         handles = []
-        for form, marker in zip(FORMS, "o^Dsv", strict=True):
+        for form, marker in zip(FORMS, "o^Dso", strict=True):
             found = [row for row in table if (row["form"], row["old_weight"]) == (form, weight)]
             found.sort(key=lambda row: row["change"])
             x, y = [row["change_in_units"] for row in found], [row["mean_covered"] for row in found]
-            style = {"marker": marker, "linestyle": "--" if form == "wide" else "-"}
-            handles.append(panel.plot(x, y, label="convex, float32" if form == "wide" else form, **style)[0])
-        panel.axvspan(1 / 20, 1, color="#F0E9DC", zorder=0)
+            style: dict[str, Any] = {"marker": marker, "label": form}
+            if form == "wide":  # on the compensated one: a ring around its marks
+                style |= {"label": "convex, float32", "linestyle": "", "markersize": 10, "fillstyle": "none"}
+            handles.append(panel.plot(x, y, **style)[0])
+        if weight >= STALLS_FROM:
+            panel.axvspan(1 / 20, 1, color="#F0E9DC", zorder=0)
+            panel.text(1 / 18, 0.55, "said to stall", fontsize=9, color=QUIET)
         panel.set_xscale("log", base=2)
         panel.set_xlim(1 / 20, 80)
         panel.set_ylim(-0.05, 1.1)
         panel.set_title(rf"old weight $\beta$ = {weight}")
         panel.set_xlabel(r"change, in units of $u/(1-\beta)$")
-    panels[1].text(1 / 18, 0.55, "said to stall", fontsize=9, color=QUIET)
     panels[0].set_ylabel("share of the change covered, mean")
     figure.legend(handles=handles, loc="outside lower center", ncols=5, fontsize=9)
 
@@ -287,17 +303,18 @@ FIGURES = (
     _figure(
         "law",
         "What is left of the curved direction",
-        "Relative error of b^T P a, worst seed, for G within 1% of b a^T; above one, nothing of it is left. The "
-        "closed form follows u (1 + sigma / gamma) however its sums are formed; float32 inside moves the law by "
-        "the ratio of the two roundoffs, until the rounding of the result itself is all that is seen.",
+        "Relative error of b^T P a, worst seed and shape, for G within 1% of b a^T; above one, nothing of it is left. "
+        "With sums in float32 the closed form follows u (1 + sigma / gamma) whatever the sizes; sums in the format "
+        "raise it with their length. Float32 inside moves the law by the ratio of the two roundoffs, until the "
+        "rounding of the result itself is all that is seen.",
         cancellation_table,
         draw_law,
     ),
     _figure(
         "descent",
         "Where Eva goes uphill",
-        "Inner product of the computed P with G over its exact value, worst seed, for G within 1% of b a^T. Below "
-        "zero the step goes uphill. The band is where the first change of sign is claimed to lie.",
+        "Inner product of the computed P with G over its exact value, worst seed and shape, for G within 1% of b a^T. "
+        "Below zero the step goes uphill. The band is where the first change of sign is claimed to lie.",
         cancellation_table,
         draw_descent,
     ),
@@ -306,7 +323,8 @@ FIGURES = (
         "The range of float16",
         "One vector is made small or large, and gamma with it, so that sigma / gamma is 10 throughout: but for "
         "range, the error would stay near the dotted line. Squares of b underflow below 1e-4; |a|^2 overflows at "
-        "1024 entries of 8, or a little later where the sum, formed in float16, is too small by then.",
+        "1024 entries of 8, or a little later where the sum, formed in float16, is too small by then; sigma = m n "
+        "overflows in a layer of 256 by 384 whose entries are of size one.",
         range_table,
         draw_range,
     ),

@@ -72,9 +72,9 @@ def relative_difference(found: np.ndarray, goal: np.ndarray) -> float:
 
 
 def measure_descent(case: Mapping[str, Any]) -> Mapping[str, Any]:
-    """How often <G, P> is below |G|^2 / (gamma + sigma), and the extremes of the one over the other."""
+    """How often <G, P> is below |G|^2 / (gamma + sigma) for a G that is not zero, and the least of their ratios."""
     rng = np.random.default_rng([case["seed"], *case["direction"].encode()])
-    violations, least, equal = 0, Fraction(10**9), 0
+    tested, violations, least, equal = 0, 0, Fraction(10**9), 0
     for _ in range(case["trials"]):
         m, n = (int(k) for k in rng.integers(2, 6, 2))
         a, b, gamma = drawn(rng, n), drawn(rng, m), damping(rng)
@@ -83,12 +83,13 @@ def measure_descent(case: Mapping[str, Any]) -> Mapping[str, Any]:
         squares = np.sum(G * G)
         if not squares:
             continue
+        tested += 1
         sigma = (a @ a) * (b @ b)
         ratio = np.sum(G * closed_form(G, a, b, gamma)) * (gamma + sigma) / squares
         violations += int(ratio < 1)
         equal += int(ratio == 1)
         least = min(least, ratio)
-    return {"violations": violations, "least_ratio": float(least), "equalities": equal}
+    return {"tested": tested, "violations": violations, "least_ratio": float(least), "equalities": equal}
 
 
 MEASURES = {Part.SOLVE: measure_solve, Part.DESCENT: measure_descent}

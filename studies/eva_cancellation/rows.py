@@ -9,6 +9,7 @@ from .cases import METHODS, Part
 
 ROUNDOFF = {"bfloat16": 2.0**-8, "float16": 2.0**-11}
 ALONG = 0.01  # the noise of a G that is b a^T but for this
+STALLS_FROM = 0.99  # the old weight from which an average in bfloat16 is said to stall
 CODED, PLAIN, SCALED = METHODS
 
 

@@ -42,7 +42,7 @@ def measure_batch(cases: list[Mapping[str, Any]], context: Context) -> Sequence[
 
 STUDY = Study(
     name="eva_cancellation",
-    version=1,
+    version=2,
     question="When does Eva's closed form lose the curved direction in low precision, and what keeps it?",
     grid=grid,
     measure=measure,

@@ -46,8 +46,18 @@ STORES = {
 }
 """Formats, and whether the arrays of the recursion are rounded in every operation or J alone, when it is stored."""
 
-ENERGIES = tuple(k / 2 for k in range(9, 33))
-"""Binary logarithms of 20 + |v|^2, which bounds the condition number of J; its products with u are powers of two."""
+ENERGIES = tuple(k / 2 + 1 / 8 for k in range(9, 33))
+"""Binary logarithms of 20 + |v|^2, which bounds the condition number of J.
+
+Its products with the u of a format are apart from 1/2, 1, and 8, so that no claim hangs on a point at its end.
+"""
+
+BETWEEN = {
+    format: tuple(k / 2 + 3 / 8 for k in range(2 * first, 2 * first + 6))
+    for format, first in (("float16", 12), ("bfloat16", 9))
+}
+"""Further ones, where a format of 16 bits begins to fail: from 2 to 16 its u (20 + |v|^2) are a factor 2^(1/4) apart.
+"""
 
 KINDS = ("definite", "aligned", "searched")
 """Of the lemma's cases: drawn; all entries at their largest with errors of one sign; the worst of many small draws."""
@@ -91,7 +101,8 @@ def grid(options: Options) -> Iterator[dict[str, Any]]:
             "seed": 0,
         }
     for (format, modes), stream in product(STORES.items(), STREAMS[1:]):
-        for mode, energy, seed in product(modes, ENERGIES, range(4 if quick else 8)):
+        energies = sorted((*ENERGIES, *BETWEEN.get(format, ())))
+        for mode, energy, seed in product(modes, energies, range(4 if quick else 8)):
             yield {
                 "part": Part.RELEASED.value,
                 "format": format,

@@ -1,5 +1,6 @@
 """The pictures of the study, each drawn from its own table."""
 
+import itertools
 import math
 from collections.abc import Callable
 from statistics import fmean, median
@@ -12,10 +13,20 @@ from .claims import factor, of
 
 QUIET = "#7B8794"
 COLORS = {
-    "printed": ("#D55E00", "-"),
-    "printed, blended": ("#E69F00", "--"),
-    "released": ("#0072B2", "-"),
-    "true inverse": ("black", ":"),
+    "printed": {"color": "#EFA06B", "linewidth": 5},
+    "released": {"color": "#7FB8DA", "linewidth": 5},
+    "printed, blended": {"color": "#8A2B00", "linestyle": "--"},
+    "true inverse": {"color": "black", "linestyle": ":", "linewidth": 2.2},
+}
+"""Broad lines first: others lie on them in places."""
+
+UNITS = {
+    "float64": "$2^{-53}$",
+    "float32": "$2^{-24}$",
+    "float16": "$2^{-11}$",
+    "bfloat16": "$2^{-8}$",
+    "float8_e4m3fn": "$2^{-4}$",
+    "int8": "1/254",
 }
 LARGEST = {"float16": 65504.0}
 
@@ -76,10 +87,10 @@ def _tracks(figure: Any, table: list[dict], name: str, streams: tuple[str, ...])
     handles = []
     for panel, stream in zip(panels, streams, strict=True):
         handles = []
-        for rule, (color, line) in COLORS.items():
+        for rule, style in COLORS.items():
             found = [row for row in table if (row["stream"], row["rule"]) == (stream, rule)]
             x, y = [row["t"] for row in found], [row[name] for row in found]
-            handles.append(panel.plot(x, y, line, color=color, label=rule)[0])
+            handles.append(panel.plot(x, y, label=rule, **style)[0])
         panel.set_title(f"j: {stream}")
         panel.set_xlabel("step")
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
@@ -154,35 +165,36 @@ def survival_table(rows: list[Row]) -> list[dict]:
 
 
 def draw_survival(figure: Any, table: list[dict]) -> None:
-    """A row for each format: blue where all runs stay definite; a mark where u (20 + |v|^2) is one."""
-    figure.set_size_inches(8.8, 4.4)
+    """A row for each format: blue where all runs stay definite; marks where u (20 + |v|^2) is one and eight."""
+    figure.set_size_inches(9.2, 4.8)
     panel = figure.subplots()
     names = list(dict.fromkeys(row["carried"] for row in table))
-    energies = sorted({row["log_energy"] for row in table})
-    values = {(row["carried"], row["log_energy"]): row["definite_share"] for row in table}
-    grid = [[values[name, energy] for energy in energies] for name in names]
-    half = (energies[1] - energies[0]) / 2 if len(energies) > 1 else 0.5
-    extent = (energies[0] - half, energies[-1] + half, len(names) - 0.5, -0.5)
-    image = panel.imshow(grid, cmap="RdYlBu", vmin=0, vmax=1, aspect="auto", extent=extent)
-    drawn = {1: False, 8: False}
+    marks: dict[int, list[tuple[float, int]]] = {1: [], 8: []}
+    image = None
     for place, name in enumerate(names):
-        first = next(row for row in table if row["carried"] == name)
-        unit = first["energy_in_u"] / 2 ** first["log_energy"]
-        for level, line in ((1, "-"), (8, ":")):
-            if energies[0] <= (x := math.log2(level / unit)) <= energies[-1]:
-                style = {
-                    "color": "black",
-                    "linewidth": 2,
-                    "label": rf"$u\,(20 + |v|^2)$ = {level}" if not drawn[level] else None,
-                }
-                panel.plot([x, x], [place - 0.45, place + 0.45], line, **style)
-                drawn[level] = True
-    panel.set_yticks(range(len(names)), names)
-    ticks = [e for e in energies if e % 2 == 0]
-    panel.set_xticks(ticks, [f"$2^{{{e:.0f}}}$" for e in ticks])
+        found = [row for row in table if row["carried"] == name]
+        energies = [row["log_energy"] for row in found]
+        middles = [(x + y) / 2 for x, y in itertools.pairwise(energies)]
+        edges = [2 * energies[0] - middles[0], *middles, 2 * energies[-1] - middles[-1]]
+        shares = [[row["definite_share"] for row in found]]
+        image = panel.pcolormesh(
+            edges, [place - 0.48, place + 0.48], shares, cmap="RdYlBu", vmin=0, vmax=1, edgecolors="face"
+        )
+        unit = math.log2(found[0]["energy_in_u"]) - energies[0]
+        for level, points in marks.items():
+            if edges[0] <= (x := math.log2(level) - unit) <= edges[-1]:
+                points.append((x, place))
+    for (level, points), marker in zip(marks.items(), "oD", strict=True):
+        style = {"color": "white", "markeredgecolor": "black", "markeredgewidth": 1.6, "markersize": 8}
+        label = rf"$u\,(20 + |v|^2)$ = {level}"
+        panel.plot([x for x, _ in points], [y for _, y in points], marker, label=label, **style)
+    panel.set_yticks(range(len(names)), [f"{name}: u = {UNITS[name.partition(',')[0]]}" for name in names])
+    panel.invert_yaxis()
+    ticks = range(math.ceil(min(row["log_energy"] for row in table)), 17, 2)
+    panel.set_xticks(ticks, [f"$2^{{{e}}}$" for e in ticks])
     panel.set_xlabel(r"$20 + |v|^2$")
     panel.grid(visible=False)
-    panel.legend(loc="upper left", bbox_to_anchor=(0.0, -0.14), ncols=2, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     figure.colorbar(image, ax=panel, label="share of runs in which J stays definite")
 
 
@@ -192,28 +204,42 @@ def lemma_table(rows: list[Row]) -> list[dict]:
     return [{name: row[name] for name in names} for row in of(rows, Part.LEMMA, format="bfloat16")]
 
 
+SHAPES = {
+    "searched": ("^", "left: worst of many small draws"),
+    "aligned": ("s", "left: all entries at their largest"),
+    "definite": ("o", "left: drawn J"),
+}
+
+
 def draw_lemma(figure: Any, table: list[dict]) -> None:
     """Left: error over bound by d. Right: both, relative to J's largest entry."""
-    figure.set_size_inches(9.2, 4.4)
+    figure.set_size_inches(9.6, 5.0)
     left, right = figure.subplots(1, 2)
-    for entry, color in zip((0.1, 1.0, 10.0), ("#0072B2", "#009E73", "#D55E00"), strict=True):
-        for kind, marker in (("searched", "^"), ("aligned", "s"), ("definite", "o")):
+    colors = {0.1: "#0072B2", 1.0: "#009E73", 10.0: "#D55E00"}
+    for entry, color in colors.items():
+        for kind, (marker, _) in SHAPES.items():
             found = sorted((r for r in table if (r["entry"], r["kind"]) == (entry, kind)), key=lambda r: r["d"])
-            label = f"entries to {entry:g}" if kind == "definite" else None
-            left.plot([r["d"] for r in found], [r["error_over_bound"] for r in found], marker, color=color, label=label)
+            left.plot([r["d"] for r in found], [r["error_over_bound"] for r in found], marker, color=color)
             if kind == "definite":
                 d = [r["d"] for r in found]
                 right.plot(d, [r["relative_bound"] for r in found], "-", marker="v", color=color)
                 right.plot(d, [r["relative_error"] for r in found], "--", marker="o", color=color)
+    handles = [left.plot([], [], "s", color=c, markersize=9, label=f"entries to {e:g}")[0] for e, c in colors.items()]
+    handles += [left.plot([], [], m, color=QUIET, label=label)[0] for m, label in SHAPES.values()]
+    handles += [
+        right.plot([], [], line, marker=marker, color=QUIET, label=label)[0]
+        for line, marker, label in (("-", "v", "right: bound"), ("--", "o", "right: error"))
+    ]
     for panel in (left, right):
         panel.axhline(1, color="black", linewidth=0.9)
         panel.set_xscale("log", base=2)
         panel.set_yscale("log")
         panel.set_xlabel("d")
     left.set_title("error over the lemma's bound")
-    right.set_title("bound (full) and error (dashed)")
+    left.set_ylabel("largest error of an entry over the bound")
+    right.set_title("bound and error, drawn J")
     right.set_ylabel("relative to J's largest entry")
-    left.legend(fontsize=9, loc="lower left")
+    figure.legend(handles=handles, fontsize=9, loc="outside lower center", ncols=3)
 
 
 def _figure(name: str, title: str, caption: str, table: Callable, draw: Callable) -> Figure:
@@ -233,7 +259,7 @@ FIGURES = (
     _figure(
         "growth",
         "The printed rule along a stream",
-        "Largest entry of J in float64 from J = I at gamma = 0.95, median of three seeds; the broad line is (gamma "
+        "Largest entry of J in float64 from J = I at gamma = 0.95, median of three seeds; the gray line is (gamma "
         "+ gamma^-3)^t. The published stabilizer, blended with zeta = 0.9 above a norm of 2, only slows it. The "
         "true inverse winds up in directions that are not excited. The released recursion stays below one.",
         track_table,
@@ -243,7 +269,8 @@ FIGURES = (
         "cosine",
         "The direction that comes of it",
         "Cosine of J g to C^{-1} g, C the average gamma C + (1 - gamma) j j^T that the rule is said to invert, "
-        "median over 32 gradients with the mean of the stream and three seeds.",
+        "median over 32 gradients about the first vector of the stream and three seeds. The printed rule and its "
+        "blend are one where vectors have a mean.",
         track_table,
         draw_cosine,
     ),
@@ -261,16 +288,17 @@ FIGURES = (
         "Where the released recursion stays positive definite",
         "Share of runs, over two streams and all seeds, in which no J that was looked at had an eigenvalue of zero "
         "or less. Rounded: every operation on arrays, with sums and scalars in float32; stored: J alone, once a "
-        "step, as the 8-bit formats are. Black: u (20 + |v|^2) = 1 (full) and 8 (dotted).",
+        "step, as the 8-bit formats are. From u (20 + |v|^2) = 2 to 16 the formats of 16 bits are looked at in steps "
+        "of a factor 2^(1/4), at no point on either mark.",
         survival_table,
         draw_survival,
     ),
     _figure(
         "lemma",
         "The lemma on quantization",
-        "One step of the printed rule in bfloat16. Left: the error over the bound of lemma 3.3.2; circles: drawn "
-        "J, squares: all entries at their largest, triangles: worst of many small draws. Right: for drawn J the "
-        "bound passes J itself where the error stays at a unit roundoff.",
+        "One step of the printed rule with inputs rounded to bfloat16. Left: the error over the bound of lemma 3.3.2, "
+        "which it passes by a millionth for one small draw. Right: for drawn J the bound passes J itself where the "
+        "error stays at a unit roundoff.",
         lemma_table,
         draw_lemma,
     ),

@@ -93,7 +93,7 @@ def measure_track(cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
     Returns:
         For each: the largest entry of J, its condition number, and the median cosine of J g to C^{-1} g over gradients
-        g with the mean of the stream, C the average that the rule is said to invert.
+        g about the first vector of the stream, C the average that the rule is said to invert.
     """
     found = []
     for case in cases:

@@ -1,6 +1,10 @@
-"""The vectors that update an inverse."""
+"""The vectors that update an inverse: streams of the gallery, at a mean square length of n."""
+
+from math import sqrt
 
 import numpy as np
+
+from precond_lab.gallery import STREAMS
 
 SHARE = 1 / 3  # length of the noise of a "noisy" stream, relative to its mean
 
@@ -17,11 +21,9 @@ def stream(name: str, steps: int, n: int, seed: int) -> np.ndarray:
     Returns:
         ``[steps, n]``.
     """
-    rng = np.random.default_rng([seed, n, *name.encode()])
-    mean, noise = rng.standard_normal(n), rng.standard_normal((steps, n))
-    mean *= np.sqrt(n) / np.linalg.norm(mean)
-    if name == "isotropic":
-        return noise
     if name == "constant":
-        return np.tile(mean, (steps, 1))
-    return (mean + SHARE * noise) / np.sqrt(1 + SHARE**2)
+        return STREAMS["constant"](steps, n, length=sqrt(n), seed=seed)
+    if name == "isotropic":
+        return STREAMS["rotated"](steps, n, condition=1.0, seed=seed)
+    size = 1 / sqrt(1 + SHARE**2)
+    return STREAMS["mean_and_noise"](steps, n, mean=size * sqrt(n), noise=size * SHARE, seed=seed)

@@ -33,7 +33,7 @@ def measure_batch(cases: list[Mapping[str, Any]], context: Context) -> Sequence[
 
 STUDY = Study(
     name="mkor_rules",
-    version=1,
+    version=2,
     question=(
         "Does MKOR's printed update follow the inverse that it stands for, and in which number formats does the "
         "released recursion stay positive definite?"
