@@ -9,7 +9,7 @@ and solves
 
 No inverse is kept, so none can drift. What can be lost is the part of P along b a^T: with sigma = |a|^2 |b|^2 it is
 (gamma + sigma) / gamma times smaller than the numbers whose difference it is, and so has an error of u (1 + sigma /
-gamma). Programs here are marked by `jax.named_scope`: "arrays" for all of them, and in it "scalars" for what has a
+gamma) with sums in a wider format, and of up to (m + n) u (1 + sigma / gamma) with sums in its own. Programs here are marked by `jax.named_scope`: "arrays" for all of them, and in it "scalars" for what has a
 scalar operand and for inner products that yield one.
 """
 
@@ -37,7 +37,7 @@ def eva(G: jax.Array, a: jax.Array, b: jax.Array, damping: jax.Array | float = 0
 
     Returns:
         The preconditioned gradient, ``[m, n]``. Its part along b a^T has a relative error of about u (1 + sigma /
-        gamma), and its inner product with G may be negative where that is above one; see `eva_split`. Where y or one of
+        gamma) with sums in a wider format, of up to (m + n) u (1 + sigma / gamma) without, and its inner product with G may be negative where that is above one; see `eva_split`. Where y or one of
         the squares leaves the range of the format, so does the result. Cost: 5 m n flops.
 
     Raises:
@@ -67,7 +67,7 @@ def eva_split(G: jax.Array, a: jax.Array, b: jax.Array, damping: jax.Array | flo
     Order: unit vectors q = a / |a| and r = b / |b|, alpha = r^T (G q), R = G - (alpha r) q^T, once more
     delta = r^T (R q), R <- R - (delta r) q^T, and P = R / gamma + ((alpha + delta) / (gamma + sigma) r) q^T with
     sigma = (|a| |b|)^2. The second pass takes out of R what rounding left in it, which 1 / gamma would enlarge. With
-    rho = |R| / |alpha| and sums in a wider format the part along b a^T has a relative error of about
+    rho = |R| / |alpha|, sums and scalars in a wider format, the part along b a^T has a relative error of about
     u + u (u + rho) sigma / gamma: little is gained where G has little along b a^T, and there little could be lost for
     <G, P>. With sums in the same format the u in parentheses is up to (m + n) u, and where its product with
     u sigma / gamma is above one, <G, P> may be negative here too.
