@@ -9,8 +9,10 @@ and solves
 
 No inverse is kept, so none can drift. What can be lost is the part of P along b a^T: with sigma = |a|^2 |b|^2 it is
 (gamma + sigma) / gamma times smaller than the numbers whose difference it is, and so has an error of u (1 + sigma /
-gamma) with sums in a wider format, and of up to (m + n) u (1 + sigma / gamma) with sums in its own. Programs here are marked by `jax.named_scope`: "arrays" for all of them, and in it "scalars" for what has a
-scalar operand and for inner products that yield one.
+gamma) with sums in a wider format, and of up to (m + n) u (1 + sigma / gamma) with sums in its own.
+
+Programs here are marked by `jax.named_scope`: "arrays" for all of them, and in it "scalars" for what has a scalar
+operand and for inner products that yield one.
 """
 
 from typing import Literal
@@ -37,8 +39,9 @@ def eva(G: jax.Array, a: jax.Array, b: jax.Array, damping: jax.Array | float = 0
 
     Returns:
         The preconditioned gradient, ``[m, n]``. Its part along b a^T has a relative error of about u (1 + sigma /
-        gamma) with sums in a wider format, of up to (m + n) u (1 + sigma / gamma) without, and its inner product with G may be negative where that is above one; see `eva_split`. Where y or one of
-        the squares leaves the range of the format, so does the result. Cost: 5 m n flops.
+        gamma) with sums in a wider format, of up to (m + n) u (1 + sigma / gamma) without, and its inner product with
+        G may be negative where that is above one; see `eva_split`. Where y or one of the squares leaves the range of
+        the format, so does the result. Cost: 5 m n flops.
 
     Raises:
         ValueError: shapes do not fit, or damping is not positive.
