@@ -100,7 +100,7 @@ def computed_step(P: np.ndarray, v: np.ndarray, tau: np.ndarray, format) -> tupl
 
 @pytest.mark.parametrize("format", ["bfloat16", "float16"])
 def test_computed_gains_and_signs_are_judged_rightly(format):
-    u, rng, count = named(format).unit_roundoff, np.random.default_rng(1), 80
+    u, rng, count = named(format).unit_roundoff, np.random.default_rng(1), 60
     seen = {"gain": set(), "condition": set(), "sign": set()}
     for n in (2, 4):
         P = store(random_definite(n, count, n, 0, -1.5 * np.log10(u)), format)
