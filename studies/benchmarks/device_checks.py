@@ -27,7 +27,7 @@ from precond_lab.arithmetic.blocks import MX, NVFP4, Integer
 from precond_lab.arithmetic.formats import NAMED, Format
 from precond_lab.arithmetic.quantization import round_blocks
 from precond_lab.arithmetic.rounding import ROUNDINGS, round_bits
-from precond_lab.preconditioners import logdet
+from precond_lab.preconditioners import logdet, rank_one
 
 DETERMINISTIC = [name for name, mode in ROUNDINGS.items() if not mode.random]
 RANDOM = [name for name, mode in ROUNDINGS.items() if mode.random]
@@ -239,6 +239,13 @@ def direction(x: jax.Array, y: jax.Array) -> jax.Array:
     return logdet.apply(factor, y)
 
 
+def updated(form: str, x: jax.Array, y: jax.Array) -> jax.Array:
+    """An inverse carried through updates of rank one, and a vector that it multiplies."""
+    recursion, n = rank_one.METHODS[form], 16
+    last, _ = rank_one.run(recursion, recursion.start(jnp.ones(n)), x.reshape(-1, n), jnp.float32(0.875))
+    return recursion.apply(last, y[:n])
+
+
 ELEMENTWISE: dict[str, Callable] = {
     "a b + c": lambda x, y: x * y + x[::-1],
     "a b - c d": lambda x, y: x * y - x[::-1] * y[::-1],
@@ -252,6 +259,8 @@ ELEMENTWISE: dict[str, Callable] = {
     "underflow: x y 2^-60 2^-60": lambda x, y: x * y * 2.0**-60 * 2.0**-60,
     "scan": recurrence,
     "LogDet projection": direction,
+    "updates of rank one": partial(updated, "symmetric"),
+    "updates of rank one, U D U^T": partial(updated, "bierman_ud"),
 }
 SUMS: dict[str, Callable] = {
     "sum": lambda x, y: jnp.sum(x)[None],

@@ -20,7 +20,7 @@ PEER = "NumPy, sums in sequence"
 LOOP, MATMUL = "NumPy, sums by a loop over columns", "NumPy, sums in float32 by @"
 BATCH, BATCH32 = "one call", "one call, sums in float32"
 NATIVE = "one call, native float32"
-ROUNDING, COPY = "limit: the roundings alone", "limit: a copy of the state"
+ROUNDING, COPY = "yardstick: its roundings in a loop of their own", "yardstick: a copy of the state"
 PEERS = {PEER: IN_SEQUENCE, LOOP: BY_LOOP, MATMUL: BY_MATMUL}
 TWINS = {PEER: BATCH, LOOP: BATCH, MATMUL: BATCH32}
 """Which program computes what a peer computes."""
@@ -262,7 +262,7 @@ def check(cell: Cell, peer: str, program: Callable, cases: Inputs, count: int) -
     return Check(cell, peer, numbers, different)
 
 
-# Limits
+# Yardsticks
 
 
 def rounding_sampler(cell: Cell) -> Sampler:

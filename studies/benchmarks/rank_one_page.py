@@ -60,14 +60,14 @@ def target_lines(found: Sequence[Found]) -> list[str]:
     """
     aimed = [one for one in found if one.cell.n == AT]
     lines = [
-        f"| {BATCH}, n = {AT}: at least {AIM} times the cases a second of | {PEER} | met | {LOOP} | met |",
-        "|---|---|---|---|---|",
+        f"| One call, n = {AT}: at least {AIM} times the cases a second of | {' | met | '.join(TWINS)} | met |",
+        "|---" * (1 + 2 * len(TWINS)) + "|",
     ]
     for one in aimed:
-        cells = [_judged(times(one, BATCH, peer)) for peer in (PEER, LOOP)]
+        cells = [_judged(times(one, twin, peer)) for peer, twin in TWINS.items()]
         lines.append(f"| {section(one.cell)} | {' | '.join(cells)} |")
     if not aimed:
-        lines.append(f"| n = {AT} was not measured | | | | |")
+        lines.append(f"| n = {AT} was not measured " + "| " * (2 * len(TWINS)) + "|")
     return lines
 
 
@@ -97,7 +97,7 @@ def _rate(found: Found, name: str) -> str:
 
 
 def share_lines(found: Sequence[Found]) -> list[str]:
-    """What the batch costs over native float32, and which limit is how near.
+    """What the batch costs over native float32, and which yardstick is how near.
 
     Args:
         found: of one section.
@@ -109,12 +109,12 @@ def share_lines(found: Sequence[Found]) -> list[str]:
     def slowdown(one: Found) -> str:
         return f"{number(times(one, NATIVE, BATCH))} times the time"
 
-    def limit(one: Found) -> str:
+    def yardstick(one: Found) -> str:
         nearest = max((ROUNDING, COPY), key=lambda name: one.timings[name].ratio)
         share = one.timings[nearest].ratio / one.timings[BATCH].ratio
         return f"{'arithmetic' if nearest == ROUNDING else 'memory'}: {share:.0%} of the time"
 
-    rows = {"emulated against native float32": slowdown, "the nearer limit": limit}
+    rows = {"emulated against native float32": slowdown, "the nearer yardstick": yardstick}
     return _table(list(rows), found, lambda one, name: rows[name](one))
 
 
@@ -168,7 +168,9 @@ def _about(name: str, found: Sequence[Found], scale: Scale) -> list[str]:
             f"carrier; `{BATCH32}` has sums in float32, rounded once. Peers are NumPy on arrays of ml_dtypes: `{PEER}` "
             f"forms sums of products by one `np.add.reduce`, `{LOOP}` as one writes it first, `{MATMUL}` by a product "
             f"in float32 whose result is rounded. `{NATIVE}` rounds nothing. `{ROUNDING}`: as many rounded products "
-            f"and sums as an update has, of numbers in the first cache. `{COPY}`: the state is read and written once."
+            f"and sums as an update has, of numbers in the first cache, which a step that is compiled as a "
+            f"whole can undercut. `{COPY}`: the state is read and written once. Each peer "
+            "is judged beside the call whose sums are formed as its own are."
         ),
         "",
     ]
