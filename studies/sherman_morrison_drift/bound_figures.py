@@ -11,6 +11,16 @@ from .rows import cells, of
 COLORS = {"float32": "#0072B2", "float16": "#D55E00", "bfloat16": "#009E73", "float8_e4m3fn": "#CC79A7"}
 
 
+def inflation_law(beta: float, eta: float, steps: int) -> float:
+    """The trace after steps of C <- (beta C + (1 - beta) v v^T) / (1 - eta), of a stationary stream, over that of eta = 0.
+
+    The start is the stationary state without errors. For eta < 1 - beta it tends to 1 + eta / (1 - beta - eta).
+    """
+    growth = beta / (1 - eta)
+    kept = growth**steps
+    return kept + (1 - beta) / (1 - eta) * (1 - kept) / (1 - growth)
+
+
 def bounds_table(rows: list[Row]) -> list[dict]:
     """A table for all four panels: what lies on the axes, and the name of the line."""
     table = []
@@ -20,8 +30,7 @@ def bounds_table(rows: list[Row]) -> list[dict]:
         share = sum(row["lost_by_order"] for row in cell)
         table.append({"panel": "margin", "name": format, "x": kinds.index(kind), "y": worst, "order_failures": share})
     for (kind, eta), cell in cells(of(rows, Part.SANDWICH), "kind", "eta"):
-        room = 1 - cell[0]["beta"] - eta
-        law = 1 + eta / room if room > 0 else (cell[0]["beta"] / (1 - eta)) ** cell[0]["steps"]
+        law = inflation_law(cell[0]["beta"], eta, cell[0]["steps"])
         table.append({"panel": "order", "name": kind, "x": eta, "y": median(r["inflation"] for r in cell), "law": law})
     for (format, condition), cell in cells(of(rows, Part.FORWARD), "format", "condition"):
         table.append({"panel": "forward", "name": format, "x": condition, "y": median(r["tightness"] for r in cell)})

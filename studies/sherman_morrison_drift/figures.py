@@ -17,7 +17,7 @@ from .map_figures import (
 KEY = (
     "Colors: median over seeds of the largest relative error along the run. Red: at least half of the runs lose "
     "positive "
-    "definiteness; orange: some do. Dashed: condition number 1/u. Gray: left to the full form of the study."
+    "definiteness; orange: some do. Dashed: condition number 1/u. Gray: not measured."
 )
 
 FIGURES = (

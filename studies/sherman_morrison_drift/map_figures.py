@@ -60,15 +60,17 @@ def draw_map(figure: Any, table: list[dict]) -> None:
     """A panel for each format: forms by condition numbers."""
     panels = list(dict.fromkeys(x["panel"] for x in table))
     forms = [form for form in MAPPED if any(x["form"] == form for x in table)]
-    conditions = sorted({x["condition"] for x in table})
     across = 3 if len(panels) > 4 else 2
     down = math.ceil(len(panels) / across)
     figure.set_size_inches(5.2 + 2.6 * across, 1.1 + down * (0.6 + 0.24 * len(forms)))
     axes = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     image = None
     for place, panel in zip(panels, axes.flat, strict=False):
-        image = _draw_panel(panel, [x for x in table if x["panel"] == place], forms, conditions)
+        image = _draw_panel(panel, [x for x in table if x["panel"] == place], forms)
         panel.set_title(place, fontsize=10)
+    places = sorted({math.log2(x["condition"]) for x in table})
+    margin = (places[1] - places[0]) / 2
+    axes[0, 0].set_xlim(places[0] - margin, places[-1] + margin)
     for panel in axes.flat[len(panels) :]:
         panel.set_axis_off()
     for panel in axes[-1]:
@@ -77,38 +79,41 @@ def draw_map(figure: Any, table: list[dict]) -> None:
     bar.set_ticks([-3, -2, -1, 0], labels=["0.1 %", "1 %", "10 %", "100 %"])
 
 
-def _draw_panel(panel: Any, found: list[dict], forms: list[str], conditions: list[float]) -> Any:
+def _draw_panel(panel: Any, found: list[dict], forms: list[str]) -> Any:
+    conditions = sorted({x["condition"] for x in found})
+    places = [math.log2(condition) for condition in conditions]
+    step = places[1] - places[0]
     values = {(x["form"], x["condition"]): x for x in found}
     grid = [
         [math.log10(max(values[f, k]["error"], 1e-9)) if (f, k) in values else math.nan for k in conditions]
         for f in forms
     ]
     grid = [[3.0 if value == math.inf else value for value in line] for line in grid]
-    image = panel.imshow(grid, cmap="YlGnBu", vmin=-3.5, vmax=0, aspect="auto")
+    extent = (places[0] - step / 2, places[-1] + step / 2, len(forms) - 0.5, -0.5)
+    image = panel.imshow(grid, cmap="YlGnBu", vmin=-3.5, vmax=0, aspect="auto", extent=extent)
     panel.set_facecolor("#F3F4F6")
     for i, form in enumerate(forms):
-        for j, condition in enumerate(conditions):
+        for place, condition in zip(places, conditions, strict=True):
             share = values.get((form, condition), {"lost": 0})["lost"]
             if share:
                 color = "#B91C1C" if share >= 0.5 else "#F59E0B"
-                panel.add_patch(_cell(j, i, color))
-                panel.text(j, i, "\u00d7", ha="center", va="center", fontsize=8, color="w")
-    step = math.log2(conditions[1] / conditions[0])
-    edge = (math.log2(1 / ROUNDOFF[found[0]["format"]]) - math.log2(conditions[0])) / step
-    if edge <= len(conditions) - 0.5:
+                panel.add_patch(_cell(place, i, step, color))
+                panel.text(place, i, "\u00d7", ha="center", va="center", fontsize=8, color="w")
+    edge = math.log2(1 / ROUNDOFF[found[0]["format"]])
+    if edge <= extent[1]:
         panel.axvline(edge, color="k", linewidth=1.4, linestyle="--")
-    marks = [j for j in range(len(conditions)) if round(math.log2(conditions[j])) % 4 == 0]
-    panel.set_xticks(marks, [f"$2^{{{round(math.log2(conditions[j]))}}}$" for j in marks])
+    marks = [mark for mark in range(0, 64, 4) if extent[0] <= mark <= extent[1]]
+    panel.set_xticks(marks, [f"$2^{{{mark}}}$" for mark in marks])
     panel.set_yticks(range(len(forms)), [NAMES[form] for form in forms])
     panel.tick_params(length=0)
     panel.grid(visible=False)
     return image
 
 
-def _cell(j: int, i: int, color: str) -> Any:
+def _cell(place: float, i: int, width: float, color: str) -> Any:
     from matplotlib.patches import Rectangle  # only where something is drawn
 
-    return Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=color, edgecolor="none")
+    return Rectangle((place - width / 2, i - 0.5), width, 1, facecolor=color, edgecolor="none")
 
 
 def thresholds_table(rows: list[Row]) -> list[dict]:
