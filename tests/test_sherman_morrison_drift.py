@@ -413,3 +413,12 @@ def test_a_figure_shows_its_table(rows, figure):
     first, second = (draw(figure, figure.table(some), "test") for some in (rows, changed(rows)))
     assert second.problem is None
     assert first.svg != second.svg
+
+
+@pytest.mark.parametrize("eta", [0.01, 0.045, 0.055, 0.2])
+def test_the_law_of_the_worst_errors_is_its_recursion(eta):
+    beta, trace = 0.95, 1.0
+    for _ in range(100):
+        trace = (beta * trace + (1 - beta)) / (1 - eta)
+    u, distance = 2.0**-53, abs(1 - beta / (1 - eta))  # the distance cancels; 100 steps, and a power of 100
+    assert module("bound_figures").inflation_law(beta, eta, 100) == pytest.approx(trace, rel=(500 + 4 / distance) * u)
