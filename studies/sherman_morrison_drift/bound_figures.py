@@ -14,7 +14,8 @@ COLORS = {"float32": "#0072B2", "float16": "#D55E00", "bfloat16": "#009E73", "fl
 def inflation_law(beta: float, eta: float, steps: int) -> float:
     """The trace of C <- (beta C + (1 - beta) v v^T) / (1 - eta) after some steps, over that without errors.
 
-    The stream is stationary, and the start its stationary state without errors. For eta < 1 - beta it tends to 1 + eta / (1 - beta - eta).
+    The stream is stationary, and the start its stationary state without errors.
+    For eta < 1 - beta it tends to 1 + eta / (1 - beta - eta).
     """
     growth = beta / (1 - eta)
     kept = growth**steps
